@@ -1,1 +1,9 @@
-export {};
+export * from './client-messages.js';
+export * from './entry.js';
+export * from './errors.js';
+export * from './http.js';
+export * from './keys.js';
+export * from './names.js';
+export * from './records.js';
+export * from './server-messages.js';
+export * from './worker-status.js';

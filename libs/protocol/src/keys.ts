@@ -1,0 +1,177 @@
+/**
+ * Every Redis key and channel, in one place.
+ *
+ * Targets are spread over a fixed number of *partitions*; everything about a target lies in its partition's hash
+ * slot (`{17}`), so one Lua call can touch its queue, its lease, its log and its channels on Redis Cluster too. A
+ * partition also has a channel with the output of all its targets: a gateway whose clients watch everything holds
+ * 64 subscriptions, however many targets there are, and learns of new targets by itself. (Sharded pub/sub has no
+ * patterns, so PSUBSCRIBE is no way to do that.)
+ */
+
+/** Number of partitions. Part of the stored format: changing it needs a migration. */
+export const PARTITIONS = 64;
+
+/** Version of the layout of keys and values; a program refuses to work on a store of another one. */
+export const STORE_FORMAT = 1;
+
+/** The partition of a target: FNV-1a (32 bits) of its UTF-8 bytes, modulo {@link PARTITIONS}. */
+export function partitionOf(target: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(target, 'utf8')) {
+    hash ^= byte;
+    hash = Math.imul(hash, 0x01000193) >>> 0;
+  }
+  return hash % PARTITIONS;
+}
+
+const EXECUTION_ID = /^[0-9a-hjkmnp-tv-z]{26}-([0-9a-f]{2})$/;
+
+/** An execution's id is a ULID (sorts by time of acceptance) and its partition, so the record is found by id alone. */
+export function executionIdOf(ulid: string, target: string): string {
+  return `${ulid.toLowerCase()}-${partitionOf(target).toString(16).padStart(2, '0')}`;
+}
+
+/** The partition named by an execution id, or undefined if the text is not an execution id. */
+export function partitionOfExecution(id: string): number | undefined {
+  const match = EXECUTION_ID.exec(id);
+  if (!match?.[1]) return undefined;
+  const partition = Number.parseInt(match[1], 16);
+  return partition < PARTITIONS ? partition : undefined;
+}
+
+/** Names of keys and channels below one prefix (`--redis-key-prefix`), which separates installations in one Redis. */
+export class Keys {
+  /** BullMQ's key prefix. In braces: all of its keys in one slot, as its own scripts need on Cluster. */
+  readonly bullPrefix: string;
+
+  constructor(readonly prefix: string) {
+    this.bullPrefix = `{${prefix}:bull}`;
+  }
+
+  private at(partition: number, name: string): string {
+    return `${this.prefix}:{${partition}}:${name}`;
+  }
+
+  private of(target: string, name: string): string {
+    return this.at(partitionOf(target), `${name}:${target}`);
+  }
+
+  // --- one target -----------------------------------------------------------------------------------------------
+
+  /** Stream of output entries; an entry's id is `<offset of its last line>-0`. */
+  log(target: string): string {
+    return this.of(target, 'log');
+  }
+  /** Hash: epoch, last offset, sizes of the log. */
+  logMeta(target: string): string {
+    return this.of(target, 'meta');
+  }
+  /** List of closed segments `<last offset>:<bytes>:<time ms>`, for trimming by bytes and age. */
+  logSegments(target: string): string {
+    return this.of(target, 'segs');
+  }
+  /** List of ids of accepted executions that have not started. */
+  queue(target: string): string {
+    return this.of(target, 'queue');
+  }
+  /** Hash: the execution that holds the target now (or keeps it closed after its runner was lost). */
+  lease(target: string): string {
+    return this.of(target, 'lease');
+  }
+  /** Integer: the last fence given out. */
+  fence(target: string): string {
+    return this.of(target, 'fence');
+  }
+  /** Sorted set of the target's execution ids by time of acceptance. */
+  executionsOf(target: string): string {
+    return this.of(target, 'execs');
+  }
+  /** String: the execution id first accepted for a client's idempotency id. */
+  idempotency(target: string, subject: string, clientId: string): string {
+    return this.of(target, `idem:${encodeURIComponent(subject)}:${encodeURIComponent(clientId)}`);
+  }
+  /** Channel: output of one target. */
+  outputChannel(target: string): string {
+    return this.of(target, 'out');
+  }
+
+  // --- one partition --------------------------------------------------------------------------------------------
+
+  /** Hash: the record of one execution. */
+  execution(id: string): string {
+    const partition = partitionOfExecution(id);
+    if (partition === undefined) throw new TypeError(`not an execution id: ${JSON.stringify(id)}`);
+    return this.at(partition, `exec:${id}`);
+  }
+  /** What {@link Keys.execution} puts before an id of this partition, for scripts that find the id in Redis. */
+  executionPrefix(partition: number): string {
+    return this.at(partition, 'exec:');
+  }
+  /** Sorted set of the partition's execution ids by time of acceptance. */
+  executions(partition: number): string {
+    return this.at(partition, 'execs');
+  }
+  /** Integer: number of log entries ever written in the partition. */
+  partitionSequence(partition: number): string {
+    return this.at(partition, 'pseq');
+  }
+  /** Sorted set: target by the partition sequence of its newest entry. */
+  active(partition: number): string {
+    return this.at(partition, 'active');
+  }
+  /** Sorted set: target by time (ms) since when it has commands that could start. */
+  pending(partition: number): string {
+    return this.at(partition, 'pending');
+  }
+  /** Set of targets that have a lease. */
+  leases(partition: number): string {
+    return this.at(partition, 'leases');
+  }
+  /** Sorted set: every known target by time (ms) of its last command or output. */
+  targets(partition: number): string {
+    return this.at(partition, 'targets');
+  }
+  /** Hash: target to bytes held by its log. */
+  usage(partition: number): string {
+    return this.at(partition, 'usage');
+  }
+  /** Channel: output of every target of the partition. */
+  partitionChannel(partition: number): string {
+    return this.at(partition, 'all');
+  }
+  /** Channel on which one gateway checks that its subscription is alive. */
+  probeChannel(partition: number, gatewayId: string): string {
+    return this.at(partition, `probe:${gatewayId}`);
+  }
+
+  // --- the installation -----------------------------------------------------------------------------------------
+
+  /** String: {@link STORE_FORMAT}. */
+  format(): string {
+    return `${this.prefix}:format`;
+  }
+  /** Sorted set: runner id by time (ms) last seen. */
+  runners(): string {
+    return `${this.prefix}:{runners}:seen`;
+  }
+  /** Hash: what one runner says about itself. */
+  runner(id: string): string {
+    return `${this.prefix}:{runners}:runner:${id}`;
+  }
+  /** Channel on which runners are told of kill requests. */
+  killChannel(): string {
+    return `${this.prefix}:{runners}:kill`;
+  }
+  /** Lock of the one runner that sweeps history now. */
+  retentionLock(): string {
+    return `${this.prefix}:{runners}:retention`;
+  }
+  /** Hash: worker id to WorkerStatus (JSON); written by monitors. */
+  workers(): string {
+    return `${this.prefix}:{status}:workers`;
+  }
+  /** Channel: a monitor changed the workers' status. */
+  statusChannel(): string {
+    return `${this.prefix}:{status}:changed`;
+  }
+}
