@@ -84,7 +84,7 @@ export interface Position {
   epoch: string;
   last: number;
   count: number;
-  /** Number of the entry within its partition; 0 when it was read back and the stream did not say. */
+  /** Number of the entry within its partition. */
   partitionSequence: number;
   /** Redis' time at the append, epoch ms. */
   loggedMs: number;

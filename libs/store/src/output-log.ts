@@ -84,8 +84,17 @@ export class OutputLog {
 
   /** The offset after which entries logged at or after `timeMs` (Redis' clock) begin. */
   async timeStart(target: string, timeMs: number): Promise<LogBounds & { after: number }> {
+    return this.#search(target, (entry) => entry.loggedMs >= timeMs);
+  }
+
+  /** The offset after which the entries begin that are numbered above `sequence` in the target's partition. */
+  async sequenceStart(target: string, sequence: number): Promise<LogBounds & { after: number }> {
+    return this.#search(target, (entry) => entry.partitionSequence > sequence);
+  }
+
+  /** Binary search for the first entry of which `reached` holds; it must hold of all that follow. */
+  async #search(target: string, reached: (entry: PlacedEntry) => boolean): Promise<LogBounds & { after: number }> {
     const bounds = await this.bounds(target);
-    // Binary search for the first entry that is not older; `low` is always before it.
     let low = bounds.first - 1;
     let high = bounds.last;
     while (low < high) {
@@ -99,8 +108,8 @@ export class OutputLog {
       )) as StreamReply;
       if (item === undefined) break;
       const entry = placed(target, '', item);
-      if (entry.loggedMs < timeMs) low = entry.last;
-      else high = Math.max(low, Math.min(middle, entry.last - entry.count));
+      if (reached(entry)) high = Math.max(low, Math.min(middle, entry.last - entry.count));
+      else low = entry.last;
     }
     return { ...bounds, after: low };
   }
@@ -147,15 +156,17 @@ function placed(target: string, epoch: string, [id, fields]: StreamReply[number]
   let blob: Buffer = EMPTY;
   let count = 1;
   let loggedMs = 0;
+  let partitionSequence = 0;
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const value = fields[i + 1] as Buffer;
     const name = fields[i]?.toString('latin1');
     if (name === 'e') blob = value;
     else if (name === 'c') count = Number(value.toString('latin1'));
     else if (name === 't') loggedMs = Number(value.toString('latin1'));
+    else if (name === 's') partitionSequence = Number(value.toString('latin1'));
   }
   const last = Number.parseInt(id.toString('latin1'), 10);
-  return { target, epoch, last, count, partitionSequence: 0, loggedMs, entry: decodeEntry(blob) };
+  return { target, epoch, last, count, partitionSequence, loggedMs, entry: decodeEntry(blob) };
 }
 
 const EMPTY = Buffer.alloc(0);

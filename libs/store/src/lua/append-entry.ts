@@ -27,7 +27,7 @@ local function appendEntry(now, count, blob)
   local segEntries = (tonumber(meta[5]) or 0) + 1
   local pseq = redis.call('INCR', K_PSEQ)
   local lastText = int(last)
-  redis.call('XADD', K_LOG, lastText .. '-0', 'e', blob, 'c', int(count), 't', int(now))
+  redis.call('XADD', K_LOG, lastText .. '-0', 'e', blob, 'c', int(count), 't', int(now), 's', int(pseq))
   local grown = size
   if segBytes * 32 >= MAX_BYTES or segEntries * 32 >= MAX_ENTRIES then
     redis.call('RPUSH', K_SEGS, lastText .. ':' .. int(segBytes) .. ':' .. int(now))

@@ -1,0 +1,150 @@
+/**
+ * Log entries as the text that clients read. There are three encodings, by what the client asked for:
+ *
+ * - `plain`: one message a line, the fields old clients know. Messages old clients do not know are left out.
+ * - `offsets`: the same with `epoch`, `offset` and `execution_id`, and with the newer message types.
+ * - `batch`: one `lines` message for each run of one stream.
+ *
+ * An entry is encoded once for all clients with the same encoding. Several messages are separated by `\n`, as one
+ * frame may carry them. What is encoded is the part of an entry after an offset, because a returning client may
+ * have seen its beginning.
+ */
+import type { LinesEntry, LogEvent, PlacedEntry, ServerMessageOf } from '@carrierarr/protocol';
+import { STREAM_OF_LETTER } from '@carrierarr/protocol';
+
+export const ENCODINGS = ['plain', 'offsets', 'batch'] as const;
+export type Encoding = (typeof ENCODINGS)[number];
+
+/** JSON must escape these; `\n` separates lines and is never inside one. */
+// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+const NEEDS_ESCAPE = /["\\\u0000-\u0009\u000b-\u001f]/;
+
+/**
+ * The messages for the part of an entry with offsets above `after`, joined by `\n`; empty if there is nothing to say
+ * in this encoding.
+ */
+export function encodePlaced(placed: PlacedEntry, after: number, encoding: Encoding): string {
+  const { entry } = placed;
+  if (placed.last <= after) return '';
+  switch (entry.kind) {
+    case 'lines':
+      return encodeLines(placed, entry, after, encoding);
+    case 'event':
+      return encodeEvent(placed, entry.event, timestampOf(entry.timeMs), encoding);
+    case 'unreadable':
+      return encodeGap(
+        { target: placed.target, epoch: placed.epoch, from: placed.last - placed.count + 1, to: placed.last, reason: 'unreadable' },
+        timestampOf(placed.loggedMs),
+        encoding,
+      );
+  }
+}
+
+function encodeLines(placed: PlacedEntry, entry: LinesEntry, after: number, encoding: Encoding): string {
+  const timestamp = timestampOf(entry.timeMs);
+  const first = placed.last - placed.count + 1;
+  const text = entry.body.toString('utf8');
+  const only = entry.runs.length === 1 ? entry.runs[0] : undefined;
+  if (only !== undefined && after < first && encoding !== 'offsets') {
+    if (encoding === 'plain' && only.stream === 'l') return '';
+    if (!NEEDS_ESCAPE.test(text)) {
+      // The common case, without a look at each line: put what stands between two lines at each line break.
+      const stream = STREAM_OF_LETTER[only.stream];
+      if (encoding === 'batch') {
+        return `${batchHead(placed, entry, stream, first, timestamp)}"${text.replaceAll('\n', '","')}"]}`;
+      }
+      const head = `{"type":"${stream}","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"data":"`;
+      return `${head}${text.replaceAll('\n', `"}\n${head}`)}"}`;
+    }
+  }
+
+  const lines = text.split('\n');
+  const messages: string[] = [];
+  let offset = first;
+  let index = 0;
+  for (const run of entry.runs) {
+    const skip = Math.max(0, Math.min(run.lines, after + 1 - offset));
+    const part = lines.slice(index + skip, index + run.lines);
+    const stream = STREAM_OF_LETTER[run.stream];
+    const start = offset + skip;
+    index += run.lines;
+    offset += run.lines;
+    if (part.length === 0 || (encoding === 'plain' && run.stream === 'l')) continue;
+    if (encoding === 'batch') {
+      messages.push(`${batchHead(placed, entry, stream, start, timestamp)}${part.map((line) => JSON.stringify(line)).join(',')}]}`);
+      continue;
+    }
+    const head = `{"type":"${stream}","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"data":`;
+    for (const [i, line] of part.entries()) {
+      const tail = encoding === 'offsets' ? placeFields(placed, entry.execution, start + i) : '';
+      messages.push(`${head}${JSON.stringify(line)}${tail}}`);
+    }
+  }
+  return messages.join('\n');
+}
+
+function batchHead(placed: PlacedEntry, entry: LinesEntry, stream: string, offset: number, timestamp: string): string {
+  return (
+    `{"type":"lines","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"epoch":"${placed.epoch}",` +
+    `"offset":${offset},"execution_id":"${entry.execution}","stream":"${stream}","lines":[`
+  );
+}
+
+function placeFields(placed: PlacedEntry, execution: string, offset: number): string {
+  return `,"epoch":"${placed.epoch}","offset":${offset},"execution_id":"${execution}"`;
+}
+
+function encodeEvent(placed: PlacedEntry, event: LogEvent, timestamp: string, encoding: Encoding): string {
+  const { target } = placed;
+  const place = { epoch: placed.epoch, offset: placed.last, execution_id: placed.entry.execution };
+  const opted = encoding !== 'plain';
+  switch (event.type) {
+    case 'started':
+      if (!opted) return '';
+      return JSON.stringify({ timestamp, target, ...omit(event, 'attempt'), ...place } satisfies ServerMessageOf<'started'>);
+    case 'error':
+      return JSON.stringify({
+        ...{ type: 'error', timestamp, target, error: event.error },
+        ...(opted && { code: event.code, ...place }),
+      } satisfies ServerMessageOf<'error'>);
+    case 'result':
+      return JSON.stringify({
+        ...{ type: 'result', timestamp, target, exit_code: event.exit_code },
+        ...(opted && { outcome: event.outcome, ...(event.signal !== undefined && { signal: event.signal }), ...place }),
+      } satisfies ServerMessageOf<'result'>);
+  }
+}
+
+function omit<T extends object, K extends keyof T>(value: T, key: K): Omit<T, K> {
+  const { [key]: _, ...rest } = value;
+  return rest;
+}
+
+export type Gap = Omit<ServerMessageOf<'gap'>, 'type' | 'timestamp'>;
+
+/** A hole in a client's output, said in its encoding: old clients learn of it by an `error`. */
+export function encodeGap(gap: Gap, timestamp: string, encoding: Encoding): string {
+  if (encoding !== 'plain') return JSON.stringify({ type: 'gap', timestamp, ...gap } satisfies ServerMessageOf<'gap'>);
+  const what =
+    gap.reason === 'epoch'
+      ? 'The output log of this target was lost and begins anew'
+      : `${gap.to - gap.from + 1} lines of output are no longer available (${gap.reason})`;
+  return JSON.stringify({
+    type: 'error',
+    timestamp,
+    target: gap.target,
+    error: `${what}; what follows is complete again.`,
+  } satisfies ServerMessageOf<'error'>);
+}
+
+let cachedMs = Number.NaN;
+let cachedText = '';
+
+/** RFC 3339 with milliseconds; the last one is kept, for most entries share a millisecond with another. */
+export function timestampOf(ms: number): string {
+  if (ms !== cachedMs) {
+    cachedMs = ms;
+    cachedText = new Date(ms).toISOString();
+  }
+  return cachedText;
+}

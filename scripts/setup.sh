@@ -1,0 +1,278 @@
+#!/usr/bin/env bash
+# Gets from the system what npm cannot install. "npm start" and "npm test" run it first, every time:
+# when all is there it says nothing and takes a few milliseconds.
+#
+#   setup.sh [run|test|bench]
+#
+#   run    redis-server or valkey-server, 7 or newer
+#   test   the same and Chromium or Chrome
+#   bench  the same as run, a C compiler and websocketd
+#
+# On Debian and Ubuntu, as root, what is missing is installed with apt-get. Anywhere else nothing is
+# installed: Docker may stand in for Redis, and otherwise the exact line to run is printed and the
+# exit code is 1. Keeps to bash 3.2, the one on macOS.
+
+set -u
+
+mode=${1:-run}
+policy=${SETUP_POLICY_RC_D:-/usr/sbin/policy-rc.d} # a variable so that the tests stay out of /usr
+node_wanted='20.19'
+redis_wanted=7
+
+warn() { printf '%s\n' "$*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# --- what is there ---------------------------------------------------------------------------------
+
+check_node() {
+  local version major minor glibc
+  version=$(node --version 2>/dev/null) || version=none
+  major=${version#v} major=${major%%.*}
+  minor=${version#*.} minor=${minor%%.*}
+  if [[ $version == none ]] || ((major < ${node_wanted%.*} || (major == ${node_wanted%.*} && minor < ${node_wanted#*.}))); then
+    warn "carrierarr needs Node.js $node_wanted or newer, found $version. Get one from https://nodejs.org/ or with \"nvm install 22\"."
+    exit 1
+  fi
+  # uWebSockets.js ships one binary per Node version; those for 22 and later want a newer C library.
+  if ((major >= 22)) && glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null) && ((${glibc##*.} < 38)); then
+    warn "On Node.js $version carrierarr needs glibc 2.38 or newer (Debian 13, Ubuntu 24.04), found $glibc. Use Node.js 20 here: \"nvm install 20\"."
+    exit 1
+  fi
+}
+
+# major NAME: the major version of an installed redis-server or valkey-server, 0 if there is none.
+major() {
+  local text
+  text=$("$1" --version 2>/dev/null) || text=
+  if [[ $text =~ v=([0-9]+)\. ]]; then printf '%s' "${BASH_REMATCH[1]}"; else printf 0; fi
+}
+
+has_redis() {
+  local name
+  for name in redis-server valkey-server; do
+    has "$name" && (($(major "$name") >= redis_wanted)) && return
+  done
+  return 1
+}
+
+has_browser() {
+  local name
+  # Not chromium-browser: on Ubuntu that is a stub which asks for the snap.
+  for name in chromium google-chrome google-chrome-stable; do
+    has "$name" && return
+  done
+  for name in "/Applications/Google Chrome.app" "/Applications/Chromium.app"; do
+    [[ -d $name ]] && return
+  done
+  return 1
+}
+
+# find_missing: sets "missing", of: redis browser compiler websocketd
+find_missing() {
+  missing=''
+  has_redis || missing+=' redis'
+  case $mode in
+    test) has_browser || missing+=' browser' ;;
+    bench)
+      has cc || missing+=' compiler'
+      has websocketd || missing+=' websocketd'
+      ;;
+  esac
+}
+
+# --- apt -------------------------------------------------------------------------------------------
+
+# candidate PACKAGE: the version apt-get would install, nothing if none. Epochs are cut off.
+candidate() {
+  local version
+  version=$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p')
+  [[ $version == '(none)' ]] || printf '%s' "${version#*:}"
+}
+
+# apt_packages THING: what to install for it, nothing if this distribution has nothing that fits.
+apt_packages() {
+  local name version
+  case $1 in
+    redis)
+      for name in redis-server valkey-server; do
+        version=$(candidate "$name")
+        version=${version%%.*}
+        [[ $version =~ ^[0-9]+$ ]] && ((version >= redis_wanted)) && printf '%s' "$name" && return
+      done
+      ;;
+    # On Ubuntu there is no such package: its Chromium is a snap.
+    browser) [[ -n $(candidate chromium) ]] && printf 'chromium' ;;
+    compiler) printf 'gcc libc6-dev' ;;
+    websocketd) [[ -n $(candidate websocketd) ]] && printf 'websocketd' ;;
+  esac
+}
+
+# A Redis package starts a service on port 6379, which nobody asked for. policy-rc.d is Debian's switch
+# against that; the one that was there is put back whatever happens.
+deny_services() {
+  saved=''
+  if [[ -e $policy ]]; then
+    # An answer of 101 is "no": nothing to do, as in most containers.
+    "$policy" redis-server start >/dev/null 2>&1
+    [[ $? -eq 101 ]] && return
+    saved=$policy.before-carrierarr-setup
+    mv -f "$policy" "$saved" || return
+  fi
+  trap allow_services EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  printf '#!/bin/sh\n# Written by carrierarr'\''s scripts/setup.sh while it installs packages.\nexit 101\n' >"$policy" &&
+    chmod 755 "$policy"
+}
+
+allow_services() {
+  trap - EXIT
+  rm -f "$policy"
+  [[ -z $saved ]] || mv -f "$saved" "$policy"
+}
+
+install_by_apt() {
+  local thing packages=''
+  export DEBIAN_FRONTEND=noninteractive
+  warn "Installing with apt-get what is missing:$missing"
+  quietly apt-get -o DPkg::Lock::Timeout=120 update || return
+  for thing in $missing; do
+    packages="$packages $(apt_packages "$thing")"
+  done
+  [[ -n ${packages// /} ]] || return
+  deny_services || return
+  # shellcheck disable=SC2086 # a list of words
+  quietly apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $packages
+  if [[ $packages == *redis-server* || $packages == *valkey-server* ]] && has systemctl; then
+    # Nor should it start with the machine.
+    systemctl disable redis-server valkey-server >/dev/null 2>&1
+  fi
+  [[ $(trap -p EXIT) == *allow_services* ]] && allow_services
+  hash -r
+}
+
+# quietly COMMAND...: shows what it printed only if it fails.
+quietly() {
+  local output
+  output=$("$@" 2>&1 </dev/null) && return
+  warn "$output"
+  warn "\"$*\" failed, see above."
+  return 1
+}
+
+# --- advice ----------------------------------------------------------------------------------------
+
+# Older distributions package a Redis that will not do.
+redis_of_apt_too_old() {
+  has apt-get && [[ -n $(candidate redis-server) && -z $(apt_packages redis) ]]
+}
+
+# Ubuntu's chromium package is a stub for the snap.
+is_ubuntu() { [[ -r /etc/os-release && $(</etc/os-release) == *$'\nID=ubuntu'* ]]; }
+
+chrome_deb='google-chrome-stable_current_amd64.deb'
+# advice THING...: the one line that gets here what can be had in one line; fails if nothing can.
+advice() {
+  local thing apt='' brew='' dnf='' also='' sudo='sudo '
+  [[ $(id -u) == 0 ]] && sudo=''
+  for thing in "$@"; do
+    case $thing in
+      redis)
+        brew+=' redis' dnf+=' valkey'
+        redis_of_apt_too_old || apt+=" $(apt_or redis redis-server)"
+        ;;
+      browser)
+        dnf+=' chromium'
+        if has brew; then
+          also+=' && brew install --cask google-chrome'
+        elif ! is_ubuntu; then
+          apt+=' chromium'
+        elif has snap; then
+          also+=" && ${sudo}snap install chromium"
+        else
+          also+=" && curl -fsSLO https://dl.google.com/linux/direct/$chrome_deb && ${sudo}apt-get install -y ./$chrome_deb"
+        fi
+        ;;
+      compiler)
+        apt+=' gcc libc6-dev' dnf+=' gcc'
+        has brew && also+=' && xcode-select --install'
+        ;;
+      websocketd) apt+=' websocketd' brew+=' websocketd' ;; # Fedora has none
+    esac
+  done
+  local line=''
+  if has brew; then
+    line="${brew:+brew install$brew}$also"
+  elif has apt-get; then
+    line="${apt:+${sudo}apt-get update && ${sudo}apt-get install -y --no-install-recommends$apt}$also"
+  elif has dnf; then
+    line="${dnf:+${sudo}dnf install -y$dnf}"
+  fi
+  printf '%s' "${line# && }"
+  [[ -n $line ]]
+}
+
+# apt_or THING FALLBACK: before the first "apt-get update" apt knows no package at all.
+apt_or() {
+  local name
+  name=$(apt_packages "$1")
+  printf '%s' "${name:-$2}"
+}
+
+describe() {
+  case $1 in
+    redis) printf 'redis-server or valkey-server, %s or newer' "$redis_wanted" ;;
+    browser) printf 'Chromium or Chrome' ;;
+    compiler) printf 'a C compiler (cc)' ;;
+    websocketd) printf 'websocketd (http://websocketd.com/)' ;;
+  esac
+}
+
+give_up() {
+  local thing line
+  warn "Missing on this machine, or too old:"
+  for thing in "$@"; do
+    warn "  - $(describe "$thing")"
+  done
+  if line=$(advice "$@"); then
+    warn "Install with this line and try again:"
+    warn "  $line"
+  else
+    warn "Install with your package manager and try again."
+  fi
+  if [[ " $* " == *' redis '* ]]; then
+    redis_of_apt_too_old &&
+      warn "The Redis of this distribution is $(candidate redis-server); newer packages: https://redis.io/docs/latest/operate/oss_and_stack/install/"
+    warn "For Redis a running Docker that you may use will do as well."
+  fi
+  exit 1
+}
+
+# --- main ------------------------------------------------------------------------------------------
+
+case $mode in
+  run | test | bench) ;;
+  *)
+    warn "Expected setup.sh run, test or bench, got \"$mode\"."
+    exit 64
+    ;;
+esac
+
+check_node
+find_missing
+[[ -z $missing ]] && exit 0
+
+if [[ $(id -u) == 0 ]] && has apt-get; then
+  install_by_apt
+  find_missing
+  [[ -z $missing ]] && exit 0
+fi
+
+if [[ $missing == *' redis'* ]] && has docker && docker info >/dev/null 2>&1; then
+  warn "No redis-server or valkey-server >= $redis_wanted found: the embedded Redis will run through Docker."
+  missing=${missing/ redis/}
+  [[ -z $missing ]] && exit 0
+fi
+
+# shellcheck disable=SC2086 # a list of words
+give_up $missing
