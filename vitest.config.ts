@@ -2,10 +2,11 @@ import { defineConfig } from 'vitest/config';
 
 // Unit and integration tests import the sources (condition "source"); scenarios start the built programs.
 const resolve = { conditions: ['source'] };
-const ssr = { resolve: { conditions: ['source', 'node', 'import', 'module', 'default'] } };
+const ssr = { resolve: { conditions: ['source', 'node', 'module', 'default'] } };
 
 export default defineConfig({
   test: {
+    reporters: ['default', './test/support/summary-reporter.ts'],
     projects: [
       {
         resolve,

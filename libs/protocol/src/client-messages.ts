@@ -11,55 +11,85 @@ export const TAIL_MAX = 10_000;
 
 export const logPointSchema = z
   .object({ epoch: z.string().max(64), offset: z.int().min(0) })
-  .meta({ description: 'Position in a target\'s output log: the last offset the client has seen, and its epoch.' });
+  .meta({ description: "Position in a target's output log: the last offset the client has seen, and its epoch." });
 /** The last offset seen, and the epoch it belongs to. */
 export type LogPoint = z.infer<typeof logPointSchema>;
 
-export const commandMessageSchema = z.object({
-  type: z.literal('command'),
-  command: verbSchema.meta({ description: 'Verb for the control script; `kill` ends the running command instead.' }),
-  args: argsSchema.nullish(),
-  target: z.string().nullish().meta({ description: 'Empty or absent means `default`.' }),
-  id: clientIdSchema.optional().meta({ description: 'Idempotency id. The gateway answers `accepted`.' }),
-  timeout_seconds: z
-    .number()
-    .positive()
-    .optional()
-    .meta({ description: 'Ends the command after this time; at most the runner\'s limit.' }),
-  idempotent: z
-    .boolean()
-    .optional()
-    .meta({ description: 'The command may be run again if its runner is lost.' }),
-});
+export const commandMessageSchema = z
+  .object({
+    type: z.literal('command'),
+    command: verbSchema.meta({ description: 'Verb for the control script; `kill` ends the running command instead.' }),
+    args: argsSchema.nullish().meta({ description: 'Further arguments of the control script. Never through a shell.' }),
+    target: z.string().nullish().meta({ description: 'Empty or absent means `default`.' }),
+    id: clientIdSchema.optional().meta({ description: 'Idempotency id. The gateway answers `accepted`.' }),
+    timeout_seconds: z
+      .number()
+      .positive()
+      .optional()
+      .meta({ description: "Ends the command after this time; at most the runner's limit." }),
+    idempotent: z.boolean().optional().meta({ description: 'The command may be run again if its runner is lost.' }),
+  })
+  .meta({
+    description: 'Runs `<script> <command> <args...>` for a target, after all commands accepted for it before.',
+  });
 
-export const subscribeMessageSchema = z.object({
-  type: z.literal('subscribe'),
-  target: targetPatternSchema.nullish().meta({ description: 'Target or pattern with `*`; empty, absent or `*` means everything.' }),
-  tail: z.int().min(0).max(TAIL_MAX).optional().meta({ description: 'First send the last n lines of each matching target.' }),
-  since: z
-    .union([logPointSchema, z.object({ time: z.iso.datetime({ offset: true }) })])
-    .optional()
-    .meta({ description: 'First send all that followed this point. Only `{time}` for a pattern.' }),
-  positions: z
-    .record(z.string(), logPointSchema)
-    .optional()
-    .meta({ description: 'For a pattern: the point seen of each target; others resume at `since.time`, or live.' }),
-  offsets: z.boolean().optional().meta({ description: 'Output carries `epoch`, `offset` and `execution_id`; `gap` is sent.' }),
-  batch: z.boolean().optional().meta({ description: 'Output comes as `lines` messages, many lines each. Implies `offsets`.' }),
-  notices: z.boolean().optional().meta({ description: 'Asks for `degraded`, `restored` and `migrate`.' }),
-});
+export const subscribeMessageSchema = z
+  .object({
+    type: z.literal('subscribe'),
+    target: targetPatternSchema
+      .nullish()
+      .meta({ description: 'Target or pattern with `*`; empty, absent or `*` means everything.' }),
+    tail: z
+      .int()
+      .min(0)
+      .max(TAIL_MAX)
+      .optional()
+      .meta({ description: 'First send the last n lines of each matching target.' }),
+    since: z
+      .union([logPointSchema, z.object({ time: z.iso.datetime({ offset: true }) })])
+      .optional()
+      .meta({ description: 'First send all that followed this point. Only `{time}` for a pattern.' }),
+    positions: z
+      .record(z.string(), logPointSchema)
+      .optional()
+      .meta({ description: 'For a pattern: the point seen of each target; others resume at `since.time`, or live.' }),
+    offsets: z
+      .boolean()
+      .optional()
+      .meta({ description: 'Output carries `epoch`, `offset` and `execution_id`; `gap` is sent.' }),
+    batch: z
+      .boolean()
+      .optional()
+      .meta({ description: 'Output comes as `lines` messages, many lines each. Implies `offsets`.' }),
+    notices: z.boolean().optional().meta({ description: 'Asks for `degraded`, `restored` and `migrate`.' }),
+  })
+  .meta({
+    description:
+      'Adds a subscription. A connection without `carrierarr.v1` watches everything until its first `subscribe` to something else.',
+  });
 
-export const unsubscribeMessageSchema = z.object({
-  type: z.literal('unsubscribe'),
-  target: targetPatternSchema.nullish().meta({ description: 'As it was subscribed; empty, absent or `*` ends the subscription to everything.' }),
-});
+export const unsubscribeMessageSchema = z
+  .object({
+    type: z.literal('unsubscribe'),
+    target: targetPatternSchema
+      .nullish()
+      .meta({ description: 'As it was subscribed; empty, absent or `*` ends the subscription to everything.' }),
+  })
+  .meta({ description: 'Ends a subscription. The gateway answers `unsubscribed`.' });
 
-export const pingMessageSchema = z.object({ type: z.literal('ping') });
+export const pingMessageSchema = z
+  .object({ type: z.literal('ping') })
+  .meta({ description: 'Keep-alive. The gateway answers `pong`.' });
 
-export const authenticateMessageSchema = z.object({
-  type: z.literal('authenticate'),
-  token: z.string().min(1).max(16_384),
-});
+export const authenticateMessageSchema = z
+  .object({
+    type: z.literal('authenticate'),
+    token: z.string().min(1).max(16_384).meta({ description: 'A token of the tokens file, or a JSON Web Token.' }),
+  })
+  .meta({
+    description:
+      'Shows the token, on a `carrierarr.v1` connection that showed none when it was opened. Needed before anything but `ping`.',
+  });
 
 export const clientMessageSchema = z.discriminatedUnion('type', [
   commandMessageSchema,

@@ -133,7 +133,8 @@ export function decodeEntry(bytes: Buffer): Entry | UnreadableEntry {
       return { ...base, kind: 'event', event: logEventSchema.parse(JSON.parse(body.toString('utf8'))) };
     }
     const runs: Run[] = [];
-    for (const match of header.r.matchAll(RUN)) runs.push({ stream: match[1] as StreamLetter, lines: Number(match[2]) });
+    for (const match of header.r.matchAll(RUN))
+      runs.push({ stream: match[1] as StreamLetter, lines: Number(match[2]) });
     return { ...base, kind: 'lines', runs, body };
   } catch {
     const seen = JSON.stringify(bytes.toString('latin1', 0, 80));

@@ -51,7 +51,11 @@ export const ERRORS = {
     retryable: true,
     http: 503,
   },
-  too_many_subscriptions: { meaning: 'The connection has as many subscriptions as are allowed.', retryable: false, http: 400 },
+  too_many_subscriptions: {
+    meaning: 'The connection has as many subscriptions as are allowed.',
+    retryable: false,
+    http: 400,
+  },
   id_reused: {
     meaning: 'The idempotency id was used before, for the same target, with another command.',
     retryable: false,
@@ -72,9 +76,18 @@ export const ERRORS = {
     retryable: true,
     http: 503,
   },
-  draining: { meaning: 'The gateway is shutting down; connect again to reach another.', retryable: true, http: 503, close: 1012 },
+  draining: {
+    meaning: 'The gateway is shutting down; connect again to reach another.',
+    retryable: true,
+    http: 503,
+    close: 1012,
+  },
   history_trimmed: { meaning: 'Output older than the history bounds was asked for.', retryable: false, http: 410 },
-  command_not_allowed: { meaning: 'The verb is not in the runner\'s list of allowed verbs.', retryable: false, http: 403 },
+  command_not_allowed: {
+    meaning: "The verb is not in the runner's list of allowed verbs.",
+    retryable: false,
+    http: 403,
+  },
   cannot_execute: { meaning: 'The control script could not be started.', retryable: false, http: 500 },
   timed_out: { meaning: 'The command ran longer than its timeout and was ended.', retryable: false, http: 500 },
   runner_lost: {
@@ -87,10 +100,21 @@ export const ERRORS = {
     retryable: false,
     http: 500,
   },
-  internal: { meaning: 'A defect of carrierarr. The log of the program has the details.', retryable: true, http: 500, close: 1011 },
+  internal: {
+    meaning: 'A defect of carrierarr. The log of the program has the details.',
+    retryable: true,
+    http: 500,
+    close: 1011,
+  },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;
+
+/** The WebSocket close code of an error that ends the connection; 1011 for others. */
+export function closeCodeOf(code: ErrorCode): number {
+  const kind: ErrorKind = ERRORS[code];
+  return kind.close ?? 1011;
+}
 
 /** True if `text` is a code of {@link ERRORS}. */
 export function isErrorCode(text: string): text is ErrorCode {
@@ -121,10 +145,18 @@ export class ClientError extends Error {
 export const CLOSE_CODES = {
   1000: { name: 'normal', meaning: 'The client asked to close.', reconnect: false },
   1001: { name: 'going away', meaning: 'The page or program ended.', reconnect: false },
-  1006: { name: 'abnormal', meaning: 'The connection broke, or a slow client missed the close frame.', reconnect: true },
+  1006: {
+    name: 'abnormal',
+    meaning: 'The connection broke, or a slow client missed the close frame.',
+    reconnect: true,
+  },
   1009: { name: 'message too large', meaning: 'A message was larger than the limit.', reconnect: false },
   1011: { name: 'internal error', meaning: 'A defect of carrierarr.', reconnect: true },
-  1012: { name: 'service restart', meaning: 'The gateway is shutting down: connect again, after the delay of `migrate` if one came.', reconnect: true },
+  1012: {
+    name: 'service restart',
+    meaning: 'The gateway is shutting down: connect again, after the delay of `migrate` if one came.',
+    reconnect: true,
+  },
   4401: { name: 'unauthenticated', meaning: 'No valid token in time.', reconnect: false },
   4403: { name: 'forbidden', meaning: 'The subject may not do this.', reconnect: false },
   4429: { name: 'rate limited', meaning: 'The client kept sending far above its limit.', reconnect: true },

@@ -9,23 +9,29 @@ export const commandBodySchema = z.strictObject({
   command: verbSchema,
   args: argsSchema.optional(),
   id: clientIdSchema.optional(),
-  timeout_seconds: z.number().positive().optional(),
-  idempotent: z.boolean().optional(),
+  timeout_seconds: z
+    .number()
+    .positive()
+    .optional()
+    .meta({ description: "Ends the command after this time; at most the runner's limit." }),
+  idempotent: z.boolean().optional().meta({ description: 'The command may be run again if its runner is lost.' }),
 });
 
 /** 202 answer to an accepted command. */
 export const acceptedBodySchema = z.object({
   execution_id: z.string(),
   target: z.string(),
-  position: z.int(),
-  duplicate: z.boolean(),
+  position: z.int().meta({ description: 'Commands of the target before this one, the running one included.' }),
+  duplicate: z
+    .boolean()
+    .meta({ description: 'True if the id was known: this is the execution it got the first time.' }),
 });
 
 /** Query of `GET /api/v1/executions`. */
 export const executionsQuerySchema = z.strictObject({
   target: targetSchema.optional(),
   state: executionStateSchema.optional(),
-  limit: z.coerce.number().int().min(1).max(500).default(50),
+  limit: z.coerce.number().int().min(1).max(500).default(50).meta({ description: 'Most executions of one page.' }),
   before: z.string().optional().meta({ description: 'An execution id: only older ones.' }),
 });
 export const executionsBodySchema = z.object({
@@ -36,14 +42,20 @@ export const targetsBodySchema = z.object({ targets: z.array(targetStateSchema) 
 
 /** Query of `GET /api/v1/executions/{id}/output`. */
 export const outputQuerySchema = z.strictObject({
-  format: z.enum(['text', 'json']).default('text'),
-  follow: z.enum(['true', 'false']).default('false'),
-  tail: z.coerce.number().int().min(0).max(TAIL_MAX).optional(),
+  format: z.enum(['text', 'json']).default('text').meta({ description: 'Lines alone, or a JSON message a line.' }),
+  follow: z.enum(['true', 'false']).default('false').meta({ description: 'Go on until the execution has ended.' }),
+  tail: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(TAIL_MAX)
+    .optional()
+    .meta({ description: 'Begin with the last n lines that there are now.' }),
 });
 
 /** Every error answer. */
 export const errorBodySchema = z.object({
-  error: z.string(),
-  code: z.string(),
-  retryable: z.boolean(),
+  error: z.string().meta({ description: 'What was received, and what to do.' }),
+  code: z.string().meta({ description: 'Code of the table of errors.' }),
+  retryable: z.boolean().meta({ description: 'The same request may succeed later.' }),
 });

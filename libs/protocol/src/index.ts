@@ -1,9 +1,13 @@
+export { asyncApiDocument, documentedMessages } from './asyncapi.js';
 export * from './client-messages.js';
 export * from './entry.js';
+export { errorReference } from './error-reference.js';
 export * from './errors.js';
 export * from './http.js';
 export * from './keys.js';
+export { messageReference } from './message-reference.js';
 export * from './names.js';
+export { openApiDocument } from './openapi.js';
 export * from './records.js';
 export * from './server-messages.js';
 export * from './worker-status.js';

@@ -54,7 +54,9 @@ export const clientIdSchema = z
   .min(1)
   .max(128, 'an id has at most 128 characters')
   .regex(CLIENT_ID, 'an id is printable ASCII without spaces')
-  .meta({ description: 'Idempotency id: a repeat by the same subject for the same target returns the first execution.' });
+  .meta({
+    description: 'Idempotency id: a repeat by the same subject for the same target returns the first execution.',
+  });
 
 /** `*` anywhere in a subscription's target makes it a pattern; it matches any run of characters, also an empty one. */
 export const targetPatternSchema = z

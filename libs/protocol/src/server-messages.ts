@@ -11,118 +11,160 @@ const target = z.string();
 /** Place in the log, on every output message for clients that asked for offsets. */
 const placed = {
   epoch: z.string().optional().meta({ description: 'Opt-in. Offsets compare only within one epoch.' }),
-  offset: z.int().optional().meta({ description: 'Opt-in. Number of this line in the target\'s log.' }),
-  execution_id: z.string().optional().meta({ description: 'Opt-in.' }),
+  offset: z.int().optional().meta({ description: "Opt-in. Number of this line in the target's log." }),
+  execution_id: z.string().optional().meta({ description: 'Opt-in. The execution that it belongs to.' }),
 };
 
-const outputMessage = <T extends string>(type: T) =>
-  z.object({ type: z.literal(type), timestamp, target, data: z.string().meta({ description: 'One line, no newline.' }), ...placed });
+const outputMessage = <T extends string>(type: T, description: string) =>
+  z
+    .object({
+      type: z.literal(type),
+      timestamp,
+      target,
+      data: z.string().meta({ description: 'One line, no newline.' }),
+      ...placed,
+    })
+    .meta({ description });
 
-export const stdoutMessageSchema = outputMessage('stdout');
-export const stderrMessageSchema = outputMessage('stderr');
+export const stdoutMessageSchema = outputMessage('stdout', 'A line that the script wrote to standard output.');
+export const stderrMessageSchema = outputMessage('stderr', 'A line that the script wrote to standard error.');
 
-export const resultMessageSchema = z.object({
-  type: z.literal('result'),
-  timestamp,
-  target,
-  exit_code: z
-    .int()
-    .meta({ description: 'The script\'s; 128 + signal number if killed, 124 if timed out, -1 if it is unknown or nothing ran.' }),
-  outcome: outcomeSchema.optional().meta({ description: 'Opt-in, with offsets.' }),
-  signal: z.string().optional().meta({ description: 'Opt-in.' }),
-  ...placed,
-});
+export const resultMessageSchema = z
+  .object({
+    type: z.literal('result'),
+    timestamp,
+    target,
+    exit_code: z.int().meta({
+      description: "The script's; 128 + signal number if killed, 124 if timed out, -1 if it is unknown or nothing ran.",
+    }),
+    outcome: outcomeSchema.optional().meta({ description: 'Opt-in. How it ended.' }),
+    signal: z.string().optional().meta({ description: 'Opt-in. The signal that ended it, if one did.' }),
+    ...placed,
+  })
+  .meta({ description: 'An execution has ended. Exactly one for each execution that was accepted.' });
 
-export const errorMessageSchema = z.object({
-  type: z.literal('error'),
-  timestamp,
-  target: target.optional(),
-  error: z.string().meta({ description: 'What was received, and what to do.' }),
-  code: z.string().optional().meta({ description: 'Code of the error table.' }),
-  id: z.string().optional().meta({ description: 'The client\'s id of the refused command.' }),
-  ...placed,
-});
+export const errorMessageSchema = z
+  .object({
+    type: z.literal('error'),
+    timestamp,
+    target: target.optional(),
+    error: z.string().meta({ description: 'What was received, and what to do.' }),
+    code: z.string().optional().meta({ description: 'Code of the error table.' }),
+    id: z.string().optional().meta({ description: "The client's id of the refused command." }),
+    ...placed,
+  })
+  .meta({ description: 'Something was refused or went wrong. Programs branch on `code`; texts may change.' });
 
-export const statusMessageSchema = z.object({
-  type: z.literal('status'),
-  timestamp,
-  data: z.string().meta({ description: 'JSON text of a status document.' }),
-});
+export const statusMessageSchema = z
+  .object({
+    type: z.literal('status'),
+    timestamp,
+    data: z.string().meta({ description: 'JSON text of a status document.' }),
+  })
+  .meta({ description: 'All known workers. Comes right after connecting, if there are any.' });
 
-export const pongMessageSchema = z.object({ type: z.literal('pong'), timestamp });
+export const pongMessageSchema = z
+  .object({ type: z.literal('pong'), timestamp })
+  .meta({ description: 'Answers `ping`.' });
 
 // --- opt-in -------------------------------------------------------------------------------------------------------
 
-export const helloMessageSchema = z.object({
-  type: z.literal('hello'),
-  timestamp,
-  gateway: z.string(),
-  version: z.string(),
-  limits: z.object({ message_bytes: z.int(), subscriptions: z.int(), commands_per_second: z.number() }),
-});
+export const helloMessageSchema = z
+  .object({
+    type: z.literal('hello'),
+    timestamp,
+    gateway: z.string().meta({ description: 'Name of this gateway.' }),
+    version: z.string().meta({ description: 'Its version.' }),
+    limits: z
+      .object({ message_bytes: z.int(), subscriptions: z.int(), commands_per_second: z.number() })
+      .meta({ description: 'What one connection may do.' }),
+  })
+  .meta({ description: 'First message of a `carrierarr.v1` connection, once it is authenticated.' });
 
-export const acceptedMessageSchema = z.object({
-  type: z.literal('accepted'),
-  timestamp,
-  target,
-  id: z.string().meta({ description: 'The client\'s id.' }),
-  execution_id: z.string(),
-  position: z.int().meta({ description: 'Commands of the target before this one, the running one included; 0 starts next.' }),
-  duplicate: z.boolean().meta({ description: 'True if the id was known: this is the first one\'s execution.' }),
-});
+export const acceptedMessageSchema = z
+  .object({
+    type: z.literal('accepted'),
+    timestamp,
+    target,
+    id: z.string().meta({ description: "The client's id." }),
+    execution_id: z.string(),
+    position: z
+      .int()
+      .meta({ description: 'Commands of the target before this one, the running one included; 0 starts next.' }),
+    duplicate: z.boolean().meta({ description: "True if the id was known: this is the first one's execution." }),
+  })
+  .meta({ description: 'Answers a `command` with an `id`: it will run at most once.' });
 
-export const subscribedMessageSchema = z.object({
-  type: z.literal('subscribed'),
-  timestamp: timestamp.meta({ description: 'For a pattern: resume with `since: {time}` of this and `positions`.' }),
-  target: z.string().meta({ description: 'As subscribed; `*` for everything.' }),
-  epoch: z.string().optional(),
-  offset: z.int().optional().meta({ description: 'Output after this offset follows. Not for patterns.' }),
-});
+export const subscribedMessageSchema = z
+  .object({
+    type: z.literal('subscribed'),
+    timestamp: timestamp.meta({ description: 'For a pattern: resume with `since: {time}` of this and `positions`.' }),
+    target: z.string().meta({ description: 'As subscribed; `*` for everything.' }),
+    epoch: z.string().optional(),
+    offset: z.int().optional().meta({ description: 'Output after this offset follows. Not for patterns.' }),
+  })
+  .meta({ description: 'A subscription has begun. Output that it asked for follows.' });
 
-export const unsubscribedMessageSchema = z.object({ type: z.literal('unsubscribed'), timestamp, target: z.string() });
+export const unsubscribedMessageSchema = z
+  .object({ type: z.literal('unsubscribed'), timestamp, target: z.string() })
+  .meta({ description: 'A subscription has ended.' });
 
-export const startedMessageSchema = z.object({
-  type: z.literal('started'),
-  timestamp,
-  target,
-  command: z.string(),
-  args: z.array(z.string()),
-  subject: z.string(),
-  runner: z.string(),
-  ...placed,
-});
+export const startedMessageSchema = z
+  .object({
+    type: z.literal('started'),
+    timestamp,
+    target,
+    command: z.string(),
+    args: z.array(z.string()),
+    subject: z.string().meta({ description: "Who asked: the token's subject, or `anonymous`." }),
+    runner: z.string().meta({ description: 'Id of the runner that executes it.' }),
+    ...placed,
+  })
+  .meta({ description: 'A runner has begun to execute a command.' });
 
-export const linesMessageSchema = z.object({
-  type: z.literal('lines'),
-  timestamp,
-  target,
-  epoch: z.string(),
-  offset: z.int().meta({ description: 'Offset of the first line; the others follow without holes.' }),
-  execution_id: z.string(),
-  stream: z.enum(['stdout', 'stderr', 'log']),
-  lines: z.array(z.string()),
-});
+export const linesMessageSchema = z
+  .object({
+    type: z.literal('lines'),
+    timestamp,
+    target,
+    epoch: z.string(),
+    offset: z.int().meta({ description: 'Offset of the first line; the others follow without holes.' }),
+    execution_id: z.string(),
+    stream: z.enum(['stdout', 'stderr', 'log']),
+    lines: z.array(z.string()).meta({ description: 'Without newlines.' }),
+  })
+  .meta({ description: 'Consecutive lines of one stream, in one message.' });
 
-export const logMessageSchema = outputMessage('log');
+export const logMessageSchema = outputMessage('log', 'A line about the execution that the script did not write.');
 
-export const gapMessageSchema = z.object({
-  type: z.literal('gap'),
-  timestamp,
-  target,
-  epoch: z.string().meta({ description: 'Epoch of what follows.' }),
-  from: z.int().meta({ description: 'First offset that is missing (0 if the old epoch is lost as a whole).' }),
-  to: z.int().meta({ description: 'Last offset that is missing.' }),
-  reason: z.enum(['trimmed', 'epoch', 'unreadable']),
-});
+export const gapMessageSchema = z
+  .object({
+    type: z.literal('gap'),
+    timestamp,
+    target,
+    epoch: z.string().meta({ description: 'Epoch of what follows.' }),
+    from: z.int().meta({ description: 'First offset that is missing (0 if the old epoch is lost as a whole).' }),
+    to: z.int().meta({ description: 'Last offset that is missing.' }),
+    reason: z.enum(['trimmed', 'epoch', 'unreadable']),
+  })
+  .meta({ description: 'Output is missing here and can no longer be had; what follows is complete again.' });
 
-export const degradedMessageSchema = z.object({ type: z.literal('degraded'), timestamp, reason: z.string() });
-export const restoredMessageSchema = z.object({ type: z.literal('restored'), timestamp });
-export const migrateMessageSchema = z.object({
-  type: z.literal('migrate'),
-  timestamp,
-  delay_ms: z.int().meta({ description: 'Wait this long, then connect again; the old connection stays until `deadline_ms`.' }),
-  deadline_ms: z.int(),
-});
+export const degradedMessageSchema = z
+  .object({ type: z.literal('degraded'), timestamp, reason: z.string().meta({ description: 'For people.' }) })
+  .meta({ description: 'The gateway has lost Redis: commands are refused, output pauses. The connection stays.' });
+export const restoredMessageSchema = z
+  .object({ type: z.literal('restored'), timestamp })
+  .meta({ description: 'Redis is back; output that was written meanwhile follows.' });
+export const migrateMessageSchema = z
+  .object({
+    type: z.literal('migrate'),
+    timestamp,
+    delay_ms: z
+      .int()
+      .meta({ description: 'Wait this long, then connect again; the old connection stays until `deadline_ms`.' }),
+    deadline_ms: z.int().meta({ description: 'Who is still connected after this is disconnected.' }),
+  })
+  .meta({ description: 'The gateway will shut down: connect to another one.' });
 
 /** Every server message by type, with whether an old client may receive it. */
 export const SERVER_MESSAGES = {

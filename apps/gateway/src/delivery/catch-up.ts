@@ -64,7 +64,7 @@ export class CatchUp {
       client.catchingUp = false;
       if (client.behind !== null && client.behind.size > 0) {
         // It may have drained, or fallen behind on something else, in the last moment.
-        if (!client.congested && !client.closed) this.run(client);
+        if (client.flows && !client.closed) this.run(client);
       } else {
         this.#clients.delete(client);
         client.behind = null;
@@ -74,7 +74,7 @@ export class CatchUp {
   }
 
   async #turns(client: Client): Promise<void> {
-    while (!client.closed && !client.congested && client.behind !== null) {
+    while (!client.closed && client.flows && client.behind !== null) {
       const next = client.behind.entries().next();
       if (next.done) return;
       const [feed, after] = next.value;

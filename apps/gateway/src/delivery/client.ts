@@ -28,13 +28,20 @@ export class Client {
   patterns: Map<string, (target: string) => boolean> | null = null;
   /** Cursors of the feeds it is behind on: last offset sent. */
   behind: Map<Feed, number> | null = null;
-  /** Its socket holds more bytes than its bound: nothing more is sent until it drains. */
+  /** Its socket holds more bytes than its bound: no output is sent until it drains. */
   congested = false;
+  /** Output is held back while it is found out where the client's output begins. */
+  held = false;
   /** A catch-up of this client is under way. */
   catchingUp = false;
   closed = false;
 
   constructor(readonly socket: ClientSocket) {}
+
+  /** True if frames go to it as they are made. */
+  get flows(): boolean {
+    return !this.congested && !this.held;
+  }
 
   /** Where its frames of a feed end now: as a member of everything, or of the feed. */
   sentOffset(feed: Feed): number {

@@ -13,7 +13,7 @@ import type { Clock, Timer } from '@carrierarr/platform';
 import type { PlacedEntry } from '@carrierarr/protocol';
 import { CatchUp, type CatchUpOptions } from './catch-up.js';
 import { Client, type ClientSocket } from './client.js';
-import { encodeGap, type Gap, timestampOf } from './encode.js';
+import { type Encoding, encodeGap, type Gap, timestampOf } from './encode.js';
 import { Feed, type PendingEntry } from './feed.js';
 import { FrameSet } from './frames.js';
 import type { LogTail, TailListener } from './log-tail.js';
@@ -114,6 +114,11 @@ export class Fanout implements TailListener {
     return this.#tail.followAll();
   }
 
+  /** The same if somebody watches everything and it has yet to begin to work; else null. */
+  get everythingReadyIfWatched(): Promise<void> | null {
+    return this.#everything.size > 0 && !this.#tail.hearsAll ? this.#tail.followAll() : null;
+  }
+
   /** Makes the client a watcher of everything, from now on. Await {@link everythingReady} to know that it works. */
   watchEverything(client: Client, how: 'implicit' | 'explicit'): void {
     if (client.everything === 'no') {
@@ -169,7 +174,8 @@ export class Fanout implements TailListener {
   replay(client: Client, feed: Feed, after: number): void {
     if (after >= client.sentOffset(feed)) return;
     client.fallBehind(feed, after);
-    this.#catchUp.run(client);
+    this.#catchUp.remember(client);
+    this.#resume(client);
   }
 
   leave(client: Client, feed: Feed): void {
@@ -203,7 +209,28 @@ export class Fanout implements TailListener {
   /** The socket has given bytes to the kernel. */
   drained(client: Client): void {
     if (client.congested && client.socket.bufferedBytes() <= this.#o.clientBufferBytes / 2) client.congested = false;
-    if (!client.congested && client.behind !== null && client.behind.size > 0) this.#catchUp.run(client);
+    this.#resume(client);
+  }
+
+  /** Holds a client's output back until {@link release}: what comes meanwhile it is behind on. */
+  hold(client: Client): void {
+    this.flush();
+    client.held = true;
+  }
+
+  release(client: Client): void {
+    client.held = false;
+    this.#resume(client);
+  }
+
+  #resume(client: Client): void {
+    if (client.flows && client.behind !== null && client.behind.size > 0) this.#catchUp.run(client);
+  }
+
+  /** Changes how the client's output is written, from the next line on. */
+  setEncoding(client: Client, encoding: Encoding): void {
+    this.flush();
+    client.encoding = encoding;
   }
 
   /** Calls `onChange` after each change of a target's log, until the returned function is called. */
@@ -312,10 +339,10 @@ export class Fanout implements TailListener {
       feed.sentToMembers = feed.last;
       const frames = new FrameSet(pending);
       for (const client of feed.members) {
-        if (client.behind === null && !client.congested) this.#sendFrame(client, frames);
+        if (client.behind === null && client.flows) this.#sendFrame(client, frames);
         else if (!client.behind?.has(feed)) {
-          if (client.congested) this.#leaveOut(client, feed, before);
-          else this.#sendFrame(client, frames);
+          if (client.flows) this.#sendFrame(client, frames);
+          else this.#leaveOut(client, feed, before);
         }
       }
       this.#count(frames);
@@ -338,7 +365,7 @@ export class Fanout implements TailListener {
     }
     const frames = new FrameSet(pending);
     for (const client of this.#everything) {
-      if (client.congested) {
+      if (!client.flows) {
         for (const [feed, offset] of before) if (!client.behind?.has(feed)) this.#leaveOut(client, feed, offset);
       } else if (client.behind === null || client.behind.size === 0) {
         this.#sendFrame(client, frames);

@@ -97,6 +97,7 @@ export class LogTail {
   }));
   #all = false;
   #allReady: Promise<void> | undefined;
+  #hearsAll = false;
   /** Channels that should be subscribed to now. */
   readonly #channels = new Set<string>();
   readonly #outputPrefix: Map<string, string> = new Map();
@@ -177,9 +178,15 @@ export class LogTail {
     if (!this.#all) return;
     await this.#subscribe([...this.#places.keys()].map((target) => this.#o.keys.outputChannel(target)));
     this.#all = false;
+    this.#hearsAll = false;
     this.#allReady = undefined;
     await this.#unsubscribe(ALL_PARTITIONS.map((p) => this.#o.keys.partitionChannel(p)));
     for (const partition of this.#partitions) partition.sequence = undefined;
+  }
+
+  /** True once {@link followAll} has come into effect. */
+  get hearsAll(): boolean {
+    return this.#hearsAll;
   }
 
   async #enterAll(): Promise<void> {
@@ -199,6 +206,7 @@ export class LogTail {
         await this.#pause(Math.min(1_000, 50 * 2 ** attempt));
       }
     }
+    this.#hearsAll = true;
     await this.#unsubscribe([...this.#places.keys()].map((target) => keys.outputChannel(target)));
   }
 

@@ -1,0 +1,32 @@
+/** `carrierarr ps`: what runs and what waits, on all targets. */
+import { defineSchema, formats } from '@carrierarr/platform';
+import { Api } from '../client/api.js';
+import { clientSchema, loadClient } from '../client/settings.js';
+import { EXIT } from '../exit.js';
+import type { Verb } from '../host.js';
+import { Output } from '../terminal/output.js';
+import { executionsTable } from './executions-table.js';
+
+export const psSchema = defineSchema({
+  target: { doc: 'Only this target.', format: formats.text, default: null, env: null },
+  ...clientSchema,
+});
+
+const LISTED_MAX = 5000;
+
+export const ps: Verb = {
+  async run(argv, host, summary) {
+    const settings = loadClient({ verb: 'ps', summary, schema: psSchema, argv, host, count: [0, 0] });
+    if (settings === null) return EXIT.done;
+    const { access, values } = settings;
+    const api = new Api(access);
+    const only = values.target === null ? {} : { target: values.target };
+    const running = await api.executions({ ...only, state: 'running' }, LISTED_MAX);
+    const queued = await api.executions({ ...only, state: 'queued' }, LISTED_MAX);
+    const output = new Output(host);
+    if (values.output === 'json') for (const execution of [...running, ...queued]) output.json(execution);
+    else if (running.length + queued.length === 0) output.notice('Nothing runs and nothing waits.');
+    else output.text(executionsTable([...running, ...queued], Date.now()));
+    return EXIT.done;
+  },
+};

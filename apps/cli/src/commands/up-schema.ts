@@ -1,0 +1,41 @@
+/** What `carrierarr up` can be told beyond a gateway and a runner, and where its defaults differ from theirs. */
+import { defineSchema, formats, logSchema, redisSchema } from '@carrierarr/platform';
+
+export const upOwnSchema = defineSchema({
+  stateDir: {
+    doc: 'Folder for the data of the private Redis. By default $XDG_STATE_HOME/carrierarr or ~/.local/state/carrierarr.',
+    format: formats.filePath,
+    default: null,
+  },
+  redisUrl: {
+    ...redisSchema.redisUrl,
+    doc: 'A Redis 7 or Valkey to use instead of a private one. User, password and database number may be part of it.',
+    default: null,
+  },
+  script: {
+    doc: 'The control script: run as `SCRIPT COMMAND ARGS...` for each command. Without one, commands are refused.',
+    format: formats.filePath,
+    default: null,
+  },
+  // For one person at a terminal: what is worth reading stands out, and Ctrl-C ends it at once.
+  logLevel: { ...logSchema.logLevel, default: 'warn' },
+  drainDelay: {
+    doc: 'On SIGTERM: how long to be not ready before clients are told to move.',
+    format: formats.durationBetween(0, 600_000),
+    default: '0s',
+  },
+  drainSpread: {
+    doc: 'On SIGTERM: clients are told to move at random times within this.',
+    format: formats.durationBetween(0, 600_000),
+    default: '0s',
+  },
+  shutdownGrace: {
+    doc: 'On SIGTERM: how long clients and commands may take to end by themselves. Longer than drain delay and spread together.',
+    format: formats.durationBetween(1_000, 3_600_000),
+    default: '3s',
+  },
+  // Accepted, because existing installations start with them.
+  ec2Tags: { doc: 'EC2 tags of the workers to watch. Not in this version.', format: formats.textMap, default: null },
+  ecsCluster: { doc: 'ECS cluster whose tasks to watch. Not in this version.', format: formats.text, default: null },
+  poll: { doc: 'How often to look at EC2 and ECS. Not in this version.', format: formats.duration, default: null },
+});

@@ -1,0 +1,91 @@
+/**
+ * The door: what is asked of each request before anything is done for it. HTTP routes and WebSocket upgrades read the
+ * same facts (while the request object lives, which is only until its callback returns) and pass the same checks.
+ */
+import { isLoopbackHost } from '@carrierarr/platform';
+import { ClientError } from '@carrierarr/protocol';
+import type uWS from 'uWebSockets.js';
+import { type GatewayConfig, requiresAuthentication } from '../config.js';
+import { type Authenticator, type Credential, type Presented, tokenOfSubprotocols } from './authenticate.js';
+import { addressOfBytes, clientAddress, trustedProxies } from './client-address.js';
+import { checkHost, checkOrigin, type OriginFacts, type OriginRules } from './origin.js';
+
+/** What is known of a request's sender. */
+export interface RequestFacts extends OriginFacts, Presented {
+  /** The client's address, as trusted proxies say. */
+  address: string;
+}
+
+type GuardConfig = Pick<
+  GatewayConfig,
+  'addr' | 'allowOrigin' | 'trustedProxies' | 'tokensFile' | 'jwtJwksUrl' | 'jwtJwksFile'
+>;
+
+export class Guard {
+  readonly #rules: OriginRules;
+  readonly #authenticator: Authenticator;
+  readonly #isTrusted: (address: string) => boolean;
+
+  constructor(config: GuardConfig, authenticator: Authenticator) {
+    this.#rules = {
+      allowOrigins: config.allowOrigin,
+      isLoopbackAnonymous: !requiresAuthentication(config) && isLoopbackHost(config.addr.host),
+    };
+    this.#authenticator = authenticator;
+    this.#isTrusted = trustedProxies(config.trustedProxies);
+  }
+
+  /** True if clients must show a token. */
+  get needsToken(): boolean {
+    return this.#authenticator.isRequired;
+  }
+
+  /** Reads all that is needed later. Synchronous: the request is gone after its callback. */
+  read(res: uWS.HttpResponse, req: uWS.HttpRequest): RequestFacts {
+    // Not getHeader: it returns the first of several lines, which is the client's own where a proxy adds another.
+    const forwarded: string[] = [];
+    const protocols: string[] = [];
+    req.forEach((name, value) => {
+      if (name === 'x-forwarded-for') forwarded.push(value);
+      else if (name === 'x-forwarded-proto') protocols.push(value);
+    });
+    const peer = addressOfBytes(res.getRemoteAddress());
+    const protocol = this.#isTrusted(peer) ? protocols.join(',').split(',').at(-1)?.trim().toLowerCase() : undefined;
+    return {
+      origin: req.getHeader('origin'),
+      host: req.getHeader('host'),
+      isSecure: protocol ? protocol === 'https' || protocol === 'wss' : undefined,
+      address: clientAddress(peer, forwarded.join(','), this.#isTrusted),
+      authorization: req.getHeader('authorization'),
+      subprotocolToken: tokenOfSubprotocols(req.getHeader('sec-websocket-protocol')),
+      accessToken: new URLSearchParams(req.getQuery() ?? '').get('access_token') ?? undefined,
+    };
+  }
+
+  /** Throws ClientError `host_refused` or `origin_refused`. */
+  checkPage(facts: OriginFacts): void {
+    const refusal = checkHost(this.#rules, facts.host) ?? checkOrigin(this.#rules, facts);
+    if (refusal) throw refusal;
+  }
+
+  /** Who it is. Throws ClientError `unauthenticated`, or `unavailable` when that cannot be told now. */
+  async identify(presented: Presented): Promise<Credential> {
+    const authentication = await this.#authenticator.authenticate(presented);
+    switch (authentication.kind) {
+      case 'subject':
+        return authentication;
+      case 'invalid':
+        throw new ClientError(authentication.retryable ? 'unavailable' : 'unauthenticated', authentication.message);
+      case 'none':
+        throw new ClientError(
+          'unauthenticated',
+          'This gateway needs a token, and none came: send the header `Authorization: Bearer TOKEN` (or `?access_token=TOKEN`).',
+        );
+    }
+  }
+
+  /** Whether somebody who was let in may stay. */
+  stillValid(credential: Credential): boolean {
+    return this.#authenticator.stillValid(credential);
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * Taking commands and kills from clients, whichever way they came. A command is accepted by one call to Redis; what
+ * follows (the drain job that wakes a runner) may fail without harm, since a runner's sweeper finds the command too.
+ *
+ * The answer says honestly what is known: a call that got no answer may have been carried out, and then only a repeat
+ * with the same id is safe.
+ */
+import type { Clock, Logger } from '@carrierarr/platform';
+import {
+  ClientError,
+  DEFAULT_TARGET,
+  type ErrorCode,
+  type Keys,
+  type KillNotice,
+  targetSchema,
+} from '@carrierarr/protocol';
+import {
+  type CommandStore,
+  type DrainQueue,
+  type RedisConnection,
+  RUNNER_SEEN_MS,
+  type RunnerRegistry,
+  type SubmitAnswer,
+} from '@carrierarr/store';
+import { Counter, type Registry } from 'prom-client';
+import { RedisAwayError, type RedisHealth } from './redis-health.js';
+
+/** How long a look at the runners counts. Short when there were none: somebody may be starting one. */
+const RUNNERS_FRESH_MS = 2_000;
+const NO_RUNNERS_FRESH_MS = 250;
+const ECHO_LENGTH_MAX = 100;
+
+/** A command as a client gave it. `command`, `args` and `clientId` have passed the protocol's schemas. */
+export interface CommandRequest {
+  /** Empty or absent: {@link DEFAULT_TARGET}. */
+  target?: string | null | undefined;
+  command: string;
+  args?: string[] | null | undefined;
+  clientId?: string | undefined;
+  timeoutSeconds?: number | undefined;
+  idempotent?: boolean | undefined;
+  subject: string;
+  address: string;
+}
+
+export interface Accepted {
+  execution: string;
+  target: string;
+  /** Commands of the target that come before it, the running one included. */
+  position: number;
+  /** The id was known: this is the execution it got the first time. */
+  duplicate: boolean;
+}
+
+export interface KillRequest {
+  target?: string | null | undefined;
+  /** Only this execution; otherwise what runs on the target, else what is next there. */
+  execution?: string | undefined;
+  subject: string;
+}
+
+export interface Killed {
+  execution: string;
+  target: string;
+  /** `killing`: it runs, and its runner is told. `cancelled`: it was waiting, and will not start. */
+  state: 'killing' | 'cancelled';
+}
+
+export interface CommandsOptions {
+  store: Pick<CommandStore, 'submit' | 'kill'>;
+  drain: Pick<DrainQueue, 'add'>;
+  runners: Pick<RunnerRegistry, 'seenSince'>;
+  /** For telling runners of kills. */
+  connection: Pick<RedisConnection, 'spublish'>;
+  keys: Keys;
+  redis: RedisHealth;
+  gatewayId: string;
+  /** As configured; for messages. */
+  queueLengthMax: number;
+  /** False if nobody configured a control script: then there is nothing to run. */
+  commandsEnabled?: boolean;
+  clock: Clock;
+  logger: Pick<Logger, 'warn'>;
+  metrics: Registry;
+}
+
+export class Commands {
+  readonly #o: CommandsOptions;
+  readonly #submitted: Counter<'result'>;
+  readonly #killed: Counter<'result'>;
+  readonly #unannounced: Counter;
+  #runners: { found: Promise<boolean>; untilMs: number } | undefined;
+
+  constructor(options: CommandsOptions) {
+    this.#o = options;
+    const registers = [options.metrics];
+    this.#submitted = new Counter({
+      name: 'carrierarr_gateway_commands_total',
+      help: 'Commands by what became of them here: accepted, duplicate, or the code of the error.',
+      labelNames: ['result'],
+      registers,
+    });
+    this.#killed = new Counter({
+      name: 'carrierarr_gateway_kills_total',
+      help: 'Kill requests by result: killing, cancelled, or the code of the error.',
+      labelNames: ['result'],
+      registers,
+    });
+    this.#unannounced = new Counter({
+      name: 'carrierarr_gateway_unannounced_commands_total',
+      help: 'Accepted commands and kills that runners could not be told of at once; they find them by themselves, later.',
+      registers,
+    });
+  }
+
+  /**
+   * Accepts a command: from then on it runs at most once. Throws ClientError; its text says what to do, and if it is
+   * `unavailable`, whether the command may have been accepted after all.
+   */
+  async submit(request: CommandRequest): Promise<Accepted> {
+    return this.#counted(this.#submitted, () => this.#submit(request), (accepted) =>
+      accepted.duplicate ? 'duplicate' : 'accepted',
+    );
+  }
+
+  /** Ends a command. Throws ClientError, for example `nothing_running`. */
+  async kill(request: KillRequest): Promise<Killed> {
+    return this.#counted(this.#killed, () => this.#kill(request), (killed) => killed.state);
+  }
+
+  async #submit(request: CommandRequest): Promise<Accepted> {
+    const { clientId, timeoutSeconds } = request;
+    const { store, redis, gatewayId, commandsEnabled = true } = this.#o;
+    const target = normaliseTarget(request.target);
+    if (!commandsEnabled) {
+      throw new ClientError(
+        'no_script',
+        `Cannot run ${echo(request.command)}: no control script is configured. Start carrierarr with -script FILE.`,
+      );
+    }
+    const submission = {
+      target,
+      command: request.command,
+      args: request.args ?? [],
+      subject: request.subject,
+      address: request.address,
+      gateway: gatewayId,
+      idempotent: request.idempotent ?? false,
+      ...(clientId !== undefined && { clientId }),
+      ...(timeoutSeconds !== undefined && { timeoutMs: timeoutSeconds * 1000 }),
+    };
+    let answer: SubmitAnswer;
+    try {
+      if (!(await this.#hasRunner())) {
+        throw new ClientError(
+          'no_runner',
+          `${echo(request.command)} for ${echo(target)} was not accepted: no runner has been seen for ` +
+            `${RUNNER_SEEN_MS / 1000} s. Start one with \`carrierarr runner\`, or see why it cannot reach Redis.`,
+        );
+      }
+      answer = await redis.bounded(() => store.submit(submission));
+    } catch (error) {
+      if (!(error instanceof RedisAwayError)) throw error;
+      throw new ClientError('unavailable', `${error.message}. ${whatIsKnown(error, request, target)}`, { cause: error });
+    }
+    if (answer.kind !== 'accepted') throw this.#refusal(answer, request, target);
+    this.#announce(target, answer.execution);
+    return { execution: answer.execution, target, position: answer.position, duplicate: answer.duplicate };
+  }
+
+  #refusal(answer: Exclude<SubmitAnswer, { kind: 'accepted' }>, request: CommandRequest, target: string): ClientError {
+    switch (answer.kind) {
+      case 'conflict':
+        return new ClientError(
+          'id_reused',
+          `The id ${echo(request.clientId ?? '')} was used for another command on ${echo(target)} (execution ${answer.execution}). ` +
+            'Send the very same command again to learn of its execution, or take a new id.',
+        );
+      case 'queue-full':
+        return new ClientError(
+          'queue_full',
+          `${echo(target)} has ${answer.length} commands waiting, and at most ${this.#o.queueLengthMax} are allowed ` +
+            '(--queue-length-max). Wait for some to end, or kill one.',
+        );
+      case 'too-many-pending':
+        return new ClientError(
+          'too_many_pending',
+          `${answer.targets} targets beside ${echo(target)} have commands waiting, as many as are allowed (--pending-targets-max). ` +
+            'Try again later; more runners, or a higher --concurrency, work them off faster.',
+        );
+    }
+  }
+
+  /** Wakes a runner. The command is accepted already, so nobody waits for this and a failure changes nothing. */
+  #announce(target: string, execution: string): void {
+    this.#o.drain.add(target).catch((error: unknown) => {
+      this.#unannounced.inc();
+      this.#o.logger.warn({ err: error, target, execution }, 'a drain job could not be added; a runner will sweep the command up');
+    });
+  }
+
+  async #kill({ target: given, execution, subject }: KillRequest): Promise<Killed> {
+    const { store, redis } = this.#o;
+    const target = normaliseTarget(given);
+    const answer = await redis.bounded(() => store.kill(target, execution, subject)).catch((error: unknown) => {
+      if (!(error instanceof RedisAwayError)) throw error;
+      const known = error.wasSent ? 'The kill may have been taken or not; it can be repeated without harm.' : 'Nothing was killed.';
+      throw new ClientError('unavailable', `${error.message}. ${known}`, { cause: error });
+    });
+    switch (answer.kind) {
+      case 'running':
+        this.#tellRunners({ v: 1, execution: answer.execution, target });
+        return { execution: answer.execution, target, state: 'killing' };
+      case 'cancelled':
+        return { execution: answer.execution, target, state: 'cancelled' };
+      case 'ended':
+        throw new ClientError('already_ended', `Execution ${answer.execution} on ${echo(target)} has ended: there is nothing to kill.`);
+      case 'none':
+        throw execution === undefined
+          ? new ClientError('nothing_running', `Nothing is running or waiting on ${echo(target)}.`)
+          : new ClientError('not_found', `There is no execution ${echo(execution)} on ${echo(target)}. See GET /api/v1/executions.`);
+    }
+  }
+
+  #tellRunners(notice: KillNotice): void {
+    this.#o.connection.spublish(this.#o.keys.killChannel(), JSON.stringify(notice)).catch((error: unknown) => {
+      this.#unannounced.inc();
+      this.#o.logger.warn({ err: error, ...notice }, 'runners could not be told of a kill; the runner finds it when it renews its lease');
+    });
+  }
+
+  async #hasRunner(): Promise<boolean> {
+    const { runners, clock, redis } = this.#o;
+    const nowMs = clock.monotonicMs();
+    if (this.#runners && nowMs < this.#runners.untilMs) return this.#runners.found;
+    const found = redis
+      .bounded(() => runners.seenSince(clock.now() - RUNNER_SEEN_MS))
+      .then((seen) => seen.length > 0)
+      .catch((error: unknown) => {
+        // Whatever became of the look: no command was sent yet.
+        throw error instanceof RedisAwayError ? new RedisAwayError(false, error.reason, { cause: error }) : error;
+      });
+    const look = { found, untilMs: nowMs + RUNNERS_FRESH_MS };
+    this.#runners = look;
+    try {
+      if (!(await found)) look.untilMs = nowMs + NO_RUNNERS_FRESH_MS;
+    } catch (error) {
+      look.untilMs = nowMs;
+      throw error;
+    }
+    return found;
+  }
+
+  async #counted<T>(counter: Counter<'result'>, work: () => Promise<T>, resultOf: (value: T) => string): Promise<T> {
+    try {
+      const value = await work();
+      counter.inc({ result: resultOf(value) });
+      return value;
+    } catch (error) {
+      const code: ErrorCode = error instanceof ClientError ? error.code : 'internal';
+      counter.inc({ result: code });
+      throw error;
+    }
+  }
+}
+
+/** The target meant by what a client sent. Throws ClientError `bad_message` for what is no target. */
+export function normaliseTarget(given: string | null | undefined): string {
+  if (given === undefined || given === null || given === '') return DEFAULT_TARGET;
+  const parsed = targetSchema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const why = parsed.error.issues[0]?.message ?? 'it is not allowed';
+  throw new ClientError('bad_message', `Expected the name of a target, got ${echo(given)}: ${why}.`);
+}
+
+function whatIsKnown({ wasSent }: RedisAwayError, { command, clientId }: CommandRequest, target: string): string {
+  const what = `${echo(command)} for ${echo(target)}`;
+  if (!wasSent) return `${what} was not accepted. Try again in a moment.`;
+  if (clientId !== undefined) return `Whether ${what} was accepted is unknown: send it again with the same id to find out.`;
+  return (
+    `Whether ${what} was accepted is unknown: look at GET /api/v1/executions?target=${encodeURIComponent(target)} before you send ` +
+    'it again. With an id it could be repeated without harm.'
+  );
+}
+
+/** What was received, fit for a message. */
+function echo(text: string): string {
+  return JSON.stringify(text.length > ECHO_LENGTH_MAX ? `${text.slice(0, ECHO_LENGTH_MAX)}...` : text);
+}

@@ -1,0 +1,220 @@
+/**
+ * HTTP: the checks that every request passes on its way to its route, in this order. Host and Origin (is the page that
+ * asks allowed?), the route, the token, the rate. `/health` alone skips them all: whatever asks, the answer is only that
+ * the process lives.
+ */
+import { type Clock, type Logger, type Readiness, redactUrl } from '@carrierarr/platform';
+import { ClientError, type errorBodySchema } from '@carrierarr/protocol';
+import type { ExecutionHistory, OutputLog } from '@carrierarr/store';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type uWS from 'uWebSockets.js';
+import type { Credential } from '../access/authenticate.js';
+import type { ConnectionLimits } from '../access/connection-limits.js';
+import type { Guard } from '../access/guard.js';
+import { ANONYMOUS } from '../access/tokens.js';
+import { TokenBuckets } from '../access/token-bucket.js';
+import type { Commands } from '../commands.js';
+import type { GatewayConfig } from '../config.js';
+import { RedisAwayError, type RedisHealth } from '../redis-health.js';
+import type { Status } from '../status.js';
+import { ClientGoneError, Exchange } from './exchange.js';
+import { GAP_HEADER, OutputRoute } from './output.js';
+import { matchRoute, segmentsOf } from './router.js';
+import { clientKey, createRoutes, json, limitRate, type Route } from './routes.js';
+
+export interface HttpDependencies {
+  config: Pick<GatewayConfig, 'page' | 'messageBytesMax' | 'commandsPerSecond' | 'commandsBurst' | 'messagesPerSecond'>;
+  guard: Guard;
+  commands: Commands;
+  history: ExecutionHistory;
+  log: OutputLog;
+  status: Status;
+  redis: RedisHealth;
+  readiness: Readiness;
+  metrics: Registry;
+  /** Followers of an output count as connections. */
+  limits: ConnectionLimits;
+  clock: Clock;
+  logger: Logger;
+  /** WebSocket clients now. */
+  clientCount: () => number;
+  /** Calls `onChange` after each new entry of a target. Returns what ends that. */
+  wakeOn: (target: string, onChange: () => void) => () => void;
+}
+
+export interface HttpRoutes {
+  /** Ends the answers that go on (followed outputs), as the gateway shuts down. */
+  stop(): void;
+}
+
+/** For answers that no browser is to show as anything else, keep, or put into a frame. */
+const SECURITY_HEADERS = {
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+};
+const NOT_FOR_SHOW = { 'Cache-Control': 'no-store', 'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'" };
+const PREFLIGHT_AGE_S = 600;
+
+/** Adds every route but `/ws` to the app. Call it after the WebSocket route was added. */
+export function registerHttp(app: uWS.TemplatedApp, dependencies: HttpDependencies): HttpRoutes {
+  const http = new Http(dependencies);
+  app.any('/*', (res, req) => http.serve(res, req));
+  return http;
+}
+
+class Http implements HttpRoutes {
+  readonly #d: HttpDependencies;
+  readonly #output: OutputRoute;
+  readonly #routes: Route[];
+  readonly #rate: TokenBuckets;
+  readonly #requests: Counter<'method' | 'route' | 'status'>;
+  readonly #durations: Histogram<'route'>;
+
+  constructor(dependencies: HttpDependencies) {
+    const { config, guard, metrics } = dependencies;
+    const registers = [metrics];
+    this.#d = dependencies;
+    const gaps = new Counter({
+      name: 'carrierarr_gateway_http_output_gaps_total',
+      help: 'Gaps told to clients that read outputs over HTTP.',
+      registers,
+    });
+    const output = new OutputRoute({ ...dependencies, gaps, stillValid: (credential) => guard.stillValid(credential) });
+    this.#output = output;
+    this.#routes = createRoutes({ ...dependencies, output });
+    this.#rate = new TokenBuckets({ perSecond: config.messagesPerSecond, burst: config.messagesPerSecond * 2 });
+    this.#requests = new Counter({
+      name: 'carrierarr_gateway_http_requests_total',
+      help: 'HTTP requests that were answered.',
+      labelNames: ['method', 'route', 'status'],
+      registers,
+    });
+    this.#durations = new Histogram({
+      name: 'carrierarr_gateway_http_request_seconds',
+      help: 'Time to answer, by route. Followed outputs count for as long as they are followed.',
+      labelNames: ['route'],
+      buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600],
+      registers,
+    });
+    new Gauge({
+      name: 'carrierarr_gateway_http_followers',
+      help: 'Clients that follow an output over HTTP.',
+      registers,
+      collect() {
+        this.set(output.following);
+      },
+    });
+  }
+
+  /** The callback of uWebSockets.js: must not throw, nor touch the request later. */
+  serve(res: uWS.HttpResponse, req: uWS.HttpRequest): void {
+    const beganMs = this.#d.clock.monotonicMs();
+    const exchange = new Exchange(res, req, this.#d.guard.read(res, req), this.#d.config.messageBytesMax);
+    for (const [name, value] of Object.entries(SECURITY_HEADERS)) exchange.headers.set(name, value);
+    const call = { route: 'none', subject: '' };
+    void this.#pass(exchange, call)
+      .catch((error: unknown) => this.#refuse(exchange, error))
+      .finally(() => this.#note(exchange, call, beganMs));
+  }
+
+  stop(): void {
+    this.#output.stop();
+  }
+
+  async #pass(exchange: Exchange, call: { route: string; subject: string }): Promise<void> {
+    const { guard, config, clock } = this.#d;
+    if (!/^\/health\/*$/.test(exchange.path)) this.#checkPage(exchange);
+    const segments = segmentsOf(exchange.path);
+    const match = matchRoute(this.#routes, exchange.method, segments);
+    if (match.kind === 'none') throw new ClientError('not_found', notFoundText(exchange.path, segments));
+    if (match.kind === 'other-methods') {
+      exchange.headers.set('Allow', match.methods.join(', '));
+      if (exchange.method === 'OPTIONS') return this.#preflight(exchange, match.methods);
+      const seen = JSON.stringify(exchange.method.slice(0, 20));
+      throw new ClientError('method_not_allowed', `Expected ${match.methods.join(' or ')} for ${exchange.path}, got ${seen}.`);
+    }
+    const { route, params } = match;
+    call.route = route.path;
+    const credential: Credential = route.isOpen ? { kind: 'subject', subject: ANONYMOUS } : await guard.identify(exchange.facts);
+    call.subject = credential.subject;
+    if (!route.isOpen) {
+      const waitMs = this.#rate.take(clientKey(exchange, credential.subject), clock.monotonicMs());
+      limitRate(exchange, waitMs, `${config.messagesPerSecond} requests`);
+    }
+    const isPage = route.path === '/';
+    if (!isPage) for (const [name, value] of Object.entries(NOT_FOR_SHOW)) exchange.headers.set(name, value);
+    const answer = await route.answer({ exchange, params, credential });
+    if (answer) exchange.answer(answer);
+  }
+
+  /** Refuses pages that may not ask; lets those that may read the answer (CORS). */
+  #checkPage(exchange: Exchange): void {
+    const { facts, headers } = exchange;
+    this.#d.guard.checkPage(facts);
+    if (facts.origin === '') return;
+    headers.set('Access-Control-Allow-Origin', facts.origin);
+    headers.set('Access-Control-Expose-Headers', `${GAP_HEADER}, Retry-After`);
+    headers.set('Cross-Origin-Resource-Policy', 'cross-origin');
+    headers.set('Vary', 'Origin');
+  }
+
+  /** A browser asks what a page of another origin may send. It was let in above. */
+  #preflight(exchange: Exchange, methods: readonly string[]): void {
+    exchange.answer({
+      status: 204,
+      headers: {
+        'Access-Control-Allow-Methods': methods.join(', '),
+        'Access-Control-Allow-Headers': 'Authorization, Content-Type',
+        'Access-Control-Max-Age': String(PREFLIGHT_AGE_S),
+      },
+    });
+  }
+
+  #refuse(exchange: Exchange, error: unknown): void {
+    if (error instanceof ClientGoneError) return;
+    const told = toClientError(error);
+    if (told.code === 'internal') {
+      this.#d.logger.error({ err: error, method: exchange.method, url: exchange.path }, 'a request failed');
+    }
+    for (const [name, value] of Object.entries(NOT_FOR_SHOW)) exchange.headers.set(name, value);
+    if (told.code === 'unauthenticated') exchange.headers.set('WWW-Authenticate', 'Bearer');
+    if (told.retryable && !exchange.headers.has('Retry-After')) exchange.headers.set('Retry-After', '1');
+    const { message, code, retryable } = told;
+    exchange.answer(json(told.httpStatus, { error: message, code, retryable } satisfies ErrorBody));
+  }
+
+  #note(exchange: Exchange, { route, subject }: { route: string; subject: string }, beganMs: number): void {
+    const { logger, clock } = this.#d;
+    const { method, path, query, facts } = exchange;
+    const tookMs = clock.monotonicMs() - beganMs;
+    // The method is whatever the client wrote: as a label it must be one of few.
+    const known = ['GET', 'HEAD', 'POST', 'DELETE', 'OPTIONS'].includes(method) ? method : 'other';
+    const status = exchange.isGone ? 'gone' : String(exchange.status);
+    this.#requests.inc({ method: known, route, status });
+    this.#durations.observe({ route }, tookMs / 1000);
+    const level = exchange.status >= 500 && route !== '/ready' ? 'warn' : 'debug';
+    const url = redactUrl(query === '' ? path : `${path}?${query}`);
+    logger[level]({ method, url, status, subject, address: facts.address, tookMs: Math.round(tookMs) }, 'request');
+  }
+}
+
+type ErrorBody = ReturnType<(typeof errorBodySchema)['parse']>;
+
+function toClientError(error: unknown): ClientError {
+  if (error instanceof ClientError) return error;
+  if (error instanceof RedisAwayError) {
+    return new ClientError('unavailable', `${error.message}. Try again in a moment.`, { cause: error });
+  }
+  return new ClientError('internal', 'The request failed because of a defect of carrierarr. The log of the gateway has the details.', {
+    cause: error,
+  });
+}
+
+function notFoundText(path: string, segments: readonly string[]): string {
+  if (segments.length === 1 && segments[0] === 'ws') {
+    return '/ws is a WebSocket: connect to it with ws:// or wss://, not with a plain request.';
+  }
+  const seen = JSON.stringify(path.slice(0, 200));
+  return `There is nothing at ${seen}. The routes of the API begin with /api/v1/targets and /api/v1/executions.`;
+}

@@ -1,0 +1,69 @@
+/** The listening socket. */
+import { isIP } from 'node:net';
+import { printAddress } from '@carrierarr/platform';
+import uWS from 'uWebSockets.js';
+
+interface Address {
+  host: string;
+  port: number;
+}
+
+/** The address is taken, or is none of this machine's. */
+export class ListenError extends Error {
+  override name = 'ListenError';
+}
+
+export class Listener {
+  readonly #app: uWS.TemplatedApp;
+  readonly #wanted: Address;
+  #socket: uWS.us_listen_socket | null = null;
+  #port = 0;
+
+  constructor(app: uWS.TemplatedApp, wanted: Address) {
+    this.#app = app;
+    this.#wanted = wanted;
+  }
+
+  get address(): Address {
+    return { host: this.#wanted.host, port: this.#port || this.#wanted.port };
+  }
+
+  /** Rejects with {@link ListenError}. */
+  listen(): Promise<void> {
+    const { host, port } = this.#wanted;
+    return new Promise((resolve, reject) => {
+      const done = (socket: uWS.us_listen_socket | false) => {
+        if (!socket) {
+          const text = printAddress(this.#wanted);
+          reject(
+            new ListenError(
+              `Cannot listen on \`-addr ${text}\`: another program has the port, or the address is not this machine's. ` +
+                `Choose another, for example \`-addr ${isIP(host) ? printAddress({ host, port: port + 1 }) : `:${port + 1}`}\`.`,
+            ),
+          );
+          return;
+        }
+        this.#socket = socket;
+        this.#port = uWS.us_socket_local_port(socket);
+        resolve();
+      };
+      listenAlone(this.#app, host, port, done);
+    });
+  }
+
+  /** Takes no more connections; open ones stay. */
+  close(): void {
+    if (this.#socket) uWS.us_listen_socket_close(this.#socket);
+    this.#socket = null;
+  }
+}
+
+/**
+ * Listens on a port that no other process can share: by default uWebSockets.js lets a second gateway on the same port
+ * silently take half of the clients. Its types know neither the constant nor the option beside a host.
+ */
+function listenAlone(app: uWS.TemplatedApp, host: string, port: number, done: (socket: uWS.us_listen_socket | false) => void) {
+  const { LIBUS_LISTEN_EXCLUSIVE_PORT: exclusive } = uWS as unknown as { LIBUS_LISTEN_EXCLUSIVE_PORT: number };
+  if (host === '') app.listen(port, exclusive, done);
+  else (app.listen as (...args: unknown[]) => void).call(app, host, port, exclusive, done);
+}

@@ -1,0 +1,20 @@
+/** What is wrong with a message, in words for who wrote the client. */
+import type { ZodError } from 'zod';
+
+const SHOWN_MAX = 80;
+
+/** A value as it was received, shortened, on one line. */
+export function shown(value: unknown): string {
+  const text = typeof value === 'string' ? JSON.stringify(value) : (JSON.stringify(value) ?? String(value));
+  return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}… (${text.length} characters)` : text;
+}
+
+/** The first problem of a message: where, what was received, what is allowed. */
+export function describeProblem(error: ZodError, input: unknown): string {
+  const issue = error.issues[0];
+  if (issue === undefined) return 'The message is not valid.';
+  let at: unknown = input;
+  for (const key of issue.path) at = (at as Record<PropertyKey, unknown> | undefined)?.[key];
+  const where = issue.path.length === 0 ? 'the message' : `\`${issue.path.join('.')}\``;
+  return `${where}: ${issue.message} (received ${shown(at)}).`;
+}

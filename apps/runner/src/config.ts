@@ -1,0 +1,137 @@
+/** Settings of a runner. Durations are in ms and sizes in bytes once read; `--help` shows their units. */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { type ConfigValues, defineSchema, formats, logSchema, opsSchema, redisSchema } from '@carrierarr/platform';
+
+const HOUR = '1h';
+const minute = 60_000;
+const hour = 60 * minute;
+const day = 24 * hour;
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+const TiB = 1024 * GiB;
+
+/** What a runner needs beside Redis, logs and its own HTTP port; `carrierarr up` has those once. */
+export const executionSchema = defineSchema({
+  script: {
+    doc: 'The control script: run as SCRIPT COMMAND ARGS... for each command. Needed to run commands.',
+    format: formats.filePath,
+    default: null,
+  },
+  concurrency: {
+    doc: 'Commands this runner runs at once; one target never has two.',
+    format: formats.intBetween(1, 10_000),
+    default: 32,
+  },
+  runnerId: {
+    doc:
+      'Name of this runner. By default the host name and a random part. A name that stays the same over restarts, and ' +
+      'that no second process has, lets a restarted runner free its targets at once.',
+    format: formats.textMatching(/^[A-Za-z0-9._-]{1,128}$/, '1 to 128 letters, digits, dots, dashes or underscores'),
+    default: null,
+  },
+  allowedCommands: {
+    doc: 'The only commands that may run, separated by commas; empty for all.',
+    format: formats.list,
+    default: [],
+  },
+  commandTimeout: {
+    doc: 'A command that names no timeout is ended after this long.',
+    format: formats.durationBetween(1000, 30 * day),
+    default: HOUR,
+  },
+  commandTimeoutMax: {
+    doc: 'Longest timeout a command may ask for.',
+    format: formats.durationBetween(1000, 30 * day),
+    default: '24h',
+  },
+  killGrace: {
+    doc: 'Between SIGTERM and SIGKILL when a command is ended.',
+    format: formats.durationBetween(0, 10 * minute),
+    default: '10s',
+  },
+  shutdownGrace: {
+    doc: 'How long a runner that is told to stop lets its commands go on before it ends them.',
+    format: formats.durationBetween(0, 7 * day),
+    default: HOUR,
+  },
+  redisOutageGrace: {
+    doc:
+      'Commands go on for this long while Redis cannot be reached, then they are ended. A target whose runner was lost ' +
+      'stays closed for about as long. The same on all runners.',
+    format: formats.durationBetween(5000, day),
+    default: '35s',
+  },
+  maxLineBytes: {
+    doc: 'Longer lines of output are cut, with a mark.',
+    format: formats.bytesBetween(KiB, 16 * MiB),
+    default: '256KiB',
+  },
+  spoolBytes: {
+    doc: 'Output of one command that is held while Redis is slow or away; above it the script has to wait.',
+    format: formats.bytesBetween(64 * KiB, GiB),
+    default: '8MiB',
+  },
+  spoolTotalBytes: {
+    doc: 'The same for all commands of this runner together.',
+    format: formats.bytesBetween(64 * KiB, 64 * GiB),
+    default: '64MiB',
+  },
+  outputBytesMax: {
+    doc: 'Output of one command that is kept; what it writes after that is only counted.',
+    format: formats.bytesBetween(KiB, TiB),
+    default: '1GiB',
+  },
+  redactFile: {
+    doc: 'File of secrets, one a line, that are replaced by *** in output. Best effort.',
+    format: formats.filePath,
+    default: null,
+  },
+  redactEnv: {
+    doc: 'Names of environment variables whose values are replaced by *** in output, separated by commas. Best effort.',
+    format: formats.list,
+    default: [],
+  },
+  historyEntries: {
+    doc: 'Entries of output kept per target (an entry is a line or many).',
+    format: formats.intBetween(100, 100_000_000),
+    default: 200_000,
+  },
+  historyBytes: {
+    doc: 'Bytes of output kept per target.',
+    format: formats.bytesBetween(64 * KiB, TiB),
+    default: '64MiB',
+  },
+  historyAge: {
+    doc: 'How long output is kept.',
+    format: formats.durationBetween(minute, 3650 * day),
+    default: '168h',
+  },
+  historyTotalBytes: {
+    doc: 'Bytes of output kept for all targets together; the least recently active ones lose theirs first.',
+    format: formats.bytesBetween(MiB, 64 * TiB),
+    default: '1GiB',
+  },
+  historyExecutions: {
+    doc: 'How long the records of ended executions are kept.',
+    format: formats.durationBetween(minute, 3650 * day),
+    default: '720h',
+  },
+});
+
+export const runnerSchema = defineSchema({
+  ...executionSchema,
+  ...redisSchema,
+  ...logSchema,
+  ...opsSchema,
+});
+
+/** The settings {@link createRunner} reads. */
+export type RunnerConfig = ConfigValues<typeof executionSchema>;
+
+/** A name for a runner that was given none: new at each start, so nobody waits for it to come back. */
+export function randomRunnerId(): string {
+  const host = hostname().replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(0, 100);
+  return `${host}-${randomBytes(4).toString('hex')}`;
+}

@@ -1,0 +1,275 @@
+/**
+ * The OpenAPI 3.1 document of the HTTP routes, from the schemas of bodies and queries. `docs/reference/openapi.json` is
+ * its text. A test compares the routes here with those that the gateway has.
+ */
+import { z } from 'zod';
+import { type ErrorCode, ERRORS } from './errors.js';
+import {
+  acceptedBodySchema,
+  commandBodySchema,
+  errorBodySchema,
+  executionsBodySchema,
+  executionsQuerySchema,
+  outputQuerySchema,
+  targetsBodySchema,
+} from './http.js';
+import { type JsonSchema, jsonSchemas } from './json-schema.js';
+import { targetSchema } from './names.js';
+import { executionSchema, targetStateSchema } from './records.js';
+import { statusDocumentSchema, workerStatusSchema } from './worker-status.js';
+
+const SCHEMAS = {
+  Command: commandBodySchema,
+  Accepted: acceptedBodySchema,
+  Killed: z.object({
+    execution_id: z.string(),
+    target: z.string(),
+    state: z.enum(['killing', 'cancelled']).meta({
+      description: '`killing`: it runs, and its runner is told. `cancelled`: it was waiting, and will not start.',
+    }),
+  }),
+  Execution: executionSchema,
+  Executions: executionsBodySchema,
+  Target: targetStateSchema,
+  Targets: targetsBodySchema,
+  WorkerStatus: workerStatusSchema,
+  Status: statusDocumentSchema,
+  Health: z.object({ status: z.literal('healthy'), clients: z.int().meta({ description: 'WebSocket clients.' }) }),
+  Readiness: z.object({
+    ready: z.boolean(),
+    draining: z.boolean(),
+    checks: z.record(z.string(), z.object({ ok: z.boolean(), detail: z.string(), since: z.iso.datetime() })),
+  }),
+  Version: z.object({ version: z.string() }),
+  Error: errorBodySchema,
+} satisfies Record<string, z.ZodType>;
+type SchemaName = keyof typeof SCHEMAS;
+
+/** An answer's body: a schema's name as JSON, or text of other types. */
+type Body = SchemaName | Readonly<Record<string, string>>;
+
+interface Operation {
+  method: 'get' | 'post' | 'delete';
+  path: string;
+  id: string;
+  summary: string;
+  description?: string;
+  /** Needs no token. */
+  isOpen?: boolean;
+  /** Schema and description of each part of the path. */
+  params?: Readonly<Record<string, z.ZodType>>;
+  query?: z.ZodType;
+  body?: SchemaName;
+  answers: Readonly<Record<number, readonly [description: string, body: Body]>>;
+  headers?: Readonly<Record<string, string>>;
+  /** Beside those of every route. */
+  errors?: readonly ErrorCode[];
+}
+
+const executionId = z.string().meta({ description: 'Id of an execution.' });
+const OPEN_ERRORS: readonly ErrorCode[] = ['origin_refused', 'host_refused', 'internal'];
+const CLOSED_ERRORS: readonly ErrorCode[] = [
+  ...OPEN_ERRORS,
+  'bad_message',
+  'unauthenticated',
+  'rate_limited',
+  'unavailable',
+];
+
+const OPERATIONS: readonly Operation[] = [
+  {
+    ...{ method: 'get', path: '/health', id: 'health', isOpen: true },
+    summary: 'Whether the gateway lives.',
+    answers: { 200: ['It does.', 'Health'] },
+  },
+  {
+    ...{ method: 'get', path: '/ready', id: 'ready', isOpen: true },
+    summary: 'Whether the gateway can do its job now: Redis answers, output arrives, and it is not shutting down.',
+    answers: { 200: ['It can.', 'Readiness'], 503: ['It cannot; the checks say why.', 'Readiness'] },
+  },
+  {
+    ...{ method: 'get', path: '/metrics', id: 'metrics', isOpen: true },
+    summary: 'Metrics in the format of Prometheus.',
+    answers: { 200: ['All of them.', { 'text/plain': 'Prometheus text format.' }] },
+  },
+  {
+    ...{ method: 'get', path: '/version', id: 'version', isOpen: true },
+    summary: 'Which version runs.',
+    answers: { 200: ['The version.', 'Version'] },
+  },
+  {
+    ...{ method: 'get', path: '/', id: 'page', isOpen: true },
+    summary: 'The page given by `--page`, if one is.',
+    answers: { 200: ['The page.', { 'text/html': 'HTML.' }] },
+    errors: ['not_found'],
+  },
+  {
+    ...{ method: 'get', path: '/api/status', id: 'status' },
+    summary: 'What monitors know of the workers.',
+    answers: { 200: ['All workers; none is an empty list.', 'Status'] },
+  },
+  {
+    ...{ method: 'post', path: '/api/v1/targets/{target}/commands', id: 'submitCommand' },
+    summary: 'Accepts a command for a target, or kills what runs there.',
+    description:
+      'An accepted command runs at most once, after those accepted before it. With an `id` the request can be repeated ' +
+      'without harm. `kill` is no command of the script: it ends what runs on the target, else cancels what is next.',
+    params: { target: targetSchema },
+    body: 'Command',
+    answers: { 202: ['Accepted, or the kill is on its way.', 'Accepted'] },
+    errors: [
+      ...(['message_too_large', 'id_reused', 'queue_full', 'too_many_pending'] as const),
+      ...(['no_script', 'no_runner', 'nothing_running'] as const),
+    ],
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/targets', id: 'listTargets' },
+    summary: 'Known targets, those active last first; at most 1000.',
+    answers: { 200: ['The targets.', 'Targets'] },
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/executions', id: 'listExecutions' },
+    summary: 'Executions, the newest first.',
+    query: executionsQuerySchema,
+    answers: { 200: ['A page of them.', 'Executions'] },
+    errors: ['not_found'],
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/executions/{id}', id: 'getExecution' },
+    summary: 'One execution.',
+    params: { id: executionId },
+    answers: { 200: ['The execution.', 'Execution'] },
+    errors: ['not_found'],
+  },
+  {
+    ...{ method: 'delete', path: '/api/v1/executions/{id}', id: 'killExecution' },
+    summary: 'Kills an execution.',
+    params: { id: executionId },
+    answers: { 202: ['The kill is on its way, or the command was cancelled before it began.', 'Killed'] },
+    errors: ['not_found', 'already_ended'],
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/executions/{id}/output', id: 'getOutput' },
+    summary: 'What an execution wrote.',
+    description:
+      'As text: the lines alone, standard output and error in order of arrival. As JSON: one message of `/ws` a line, ' +
+      'with offsets; the last line is the `result`, or `{"type":"end"}` with the position reached if the output stops ' +
+      'before (an empty line now and then shows that a quiet stream is alive). An answer that is cut off is not complete.',
+    params: { id: executionId },
+    query: outputQuerySchema,
+    answers: {
+      200: ['The output.', { 'text/plain': 'Lines.', 'application/x-ndjson': 'A JSON object a line (`format=json`).' }],
+    },
+    headers: { 'X-Carrierarr-Gap': 'Text only. What is missing before the first line: `<first>-<last> <reason>`.' },
+    errors: ['not_found', 'history_trimmed', 'too_many_connections'],
+  },
+];
+
+/** The document for a version of carrierarr. */
+export function openApiDocument(version: string): JsonSchema {
+  const paths: Record<string, Record<string, JsonSchema>> = {};
+  for (const operation of OPERATIONS) (paths[operation.path] ??= {})[operation.method] = operationObject(operation);
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'carrierarr HTTP',
+      version,
+      description:
+        'What `/ws` does, for people with curl, and what operates a gateway. A route with GET answers HEAD too. An error ' +
+        'is an `Error` whose `code` is in the table of errors.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: 'http://127.0.0.1:8090', description: 'Where a gateway listens unless it is told otherwise.' }],
+    // The last: a gateway without authentication asks for none.
+    security: [{ bearer: [] }, { query: [] }, {}],
+    paths,
+    components: {
+      schemas: jsonSchemas(SCHEMAS, 'draft-2020-12'),
+      securitySchemes: {
+        bearer: { type: 'http', scheme: 'bearer', description: 'A token of the tokens file, or a JSON Web Token.' },
+        query: { type: 'apiKey', in: 'query', name: 'access_token', description: 'The same as a parameter.' },
+      },
+    },
+  };
+}
+
+function operationObject(operation: Operation): JsonSchema {
+  const {
+    id,
+    summary,
+    description,
+    isOpen = false,
+    params = {},
+    query,
+    body,
+    answers,
+    headers,
+    errors = [],
+  } = operation;
+  const parameters = [
+    ...Object.entries(params).map(([name, schema]) => parameter('path', name, jsonSchema(schema), true)),
+    ...(query === undefined ? [] : queryParameters(jsonSchema(query))),
+  ];
+  return {
+    operationId: id,
+    summary,
+    ...(description !== undefined && { description }),
+    ...(isOpen && { security: [] }),
+    ...(parameters.length > 0 && { parameters }),
+    ...(body !== undefined && { requestBody: { required: true, content: contentOf(body) } }),
+    responses: {
+      ...Object.fromEntries(
+        Object.entries(answers).map(([status, [text, answer]]) => [
+          status,
+          {
+            description: text,
+            ...(headers && {
+              headers: Object.fromEntries(
+                Object.entries(headers).map(([name, about]) => [
+                  name,
+                  { description: about, schema: { type: 'string' } },
+                ]),
+              ),
+            }),
+            content: contentOf(answer),
+          },
+        ]),
+      ),
+      ...errorResponses(id === 'health' ? ['internal'] : [...(isOpen ? OPEN_ERRORS : CLOSED_ERRORS), ...errors]),
+    },
+  };
+}
+
+function errorResponses(codes: readonly ErrorCode[]): Record<string, JsonSchema> {
+  const statuses = new Set(codes.map((code) => ERRORS[code].http));
+  return Object.fromEntries(
+    [...statuses].map((status) => {
+      const meanings = codes
+        .filter((code) => ERRORS[code].http === status)
+        .map((code) => `\`${code}\`: ${ERRORS[code].meaning}`);
+      return [status, { description: meanings.join(' '), content: contentOf('Error') }];
+    }),
+  );
+}
+
+function contentOf(body: Body): JsonSchema {
+  if (typeof body === 'string') return { 'application/json': { schema: { $ref: `#/components/schemas/${body}` } } };
+  return Object.fromEntries(
+    Object.entries(body).map(([type, description]) => [type, { schema: { type: 'string', description } }]),
+  );
+}
+
+function queryParameters({ properties, required }: JsonSchema): JsonSchema[] {
+  return Object.entries(properties as Record<string, JsonSchema>).map(([name, schema]) =>
+    parameter('query', name, schema, ((required ?? []) as string[]).includes(name)),
+  );
+}
+
+function parameter(place: 'path' | 'query', name: string, schema: JsonSchema, required: boolean): JsonSchema {
+  const { description, ...rest } = schema;
+  return { name, in: place, required, ...(description !== undefined && { description }), schema: rest };
+}
+
+function jsonSchema(schema: z.ZodType): JsonSchema {
+  return jsonSchemas({ it: schema }, 'draft-2020-12')['it'] ?? {};
+}

@@ -1,0 +1,163 @@
+/**
+ * Writes the documents of docs/reference that say what the code says: `npm run docs`. With `--check` it writes nothing
+ * and fails if one of them is not what it should be; a test does the same.
+ *
+ * Runs on the built packages. A test that imports it gets the sources instead (the condition "source").
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { pathToFileURL } from 'node:url';
+import { clientSchema, getSchema, logsSchema, psSchema, runSchema, upSchema } from '@carrierarr/cli';
+import { createGateway, gatewaySchema } from '@carrierarr/gateway';
+import {
+  configReference,
+  createLogger,
+  createMetrics,
+  loadConfig,
+  Readiness,
+  redisSettings,
+  systemClock,
+  version,
+} from '@carrierarr/platform';
+import { asyncApiDocument, errorReference, Keys, messageReference, openApiDocument } from '@carrierarr/protocol';
+import { createRunner, runnerSchema } from '@carrierarr/runner';
+
+const ROOT = new URL('../', import.meta.url);
+
+/** Every generated document: its text by its path in the repository. */
+export async function generatedDocs() {
+  return new Map([
+    ['docs/reference/asyncapi.json', json(asyncApiDocument(version()))],
+    ['docs/reference/openapi.json', json(openApiDocument(version()))],
+    ['docs/reference/messages.md', messageReference()],
+    ['docs/reference/errors.md', errorReference()],
+    ['docs/reference/configuration.md', configuration()],
+    ['docs/reference/metrics.md', await metrics()],
+    ['docs/reference/redis-keys.md', await redisKeys()],
+  ]);
+}
+
+function json(value) {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+function configuration() {
+  return configReference([
+    {
+      program: 'carrierarr up',
+      summary: 'Gateway and runner in one process, with a Redis of its own: everything on one machine.',
+      schema: upSchema,
+    },
+    { program: 'carrierarr gateway', summary: 'A gateway: clients connect to it.', schema: gatewaySchema },
+    { program: 'carrierarr runner', summary: 'A runner: it executes the control script.', schema: runnerSchema },
+    {
+      program: 'carrierarr run',
+      summary: 'Runs a command on a target. These flags come before the target; what follows the command is the script\'s.',
+      schema: runSchema,
+    },
+    { program: 'carrierarr logs', summary: 'Shows the output of targets.', schema: logsSchema },
+    { program: 'carrierarr ps', summary: 'Lists the commands that run and wait.', schema: psSchema },
+    { program: 'carrierarr get', summary: 'Lists executions or targets.', schema: getSchema },
+    { program: 'carrierarr kill', summary: 'Ends an execution, or what runs on a target.', schema: clientSchema },
+  ]);
+}
+
+// --- metrics ---------------------------------------------------------------------------------------------------------
+
+/** Asks the programs themselves: both are put together, never started, and their registries read. */
+async function metrics() {
+  const logger = createLogger({ program: 'docs', level: 'silent', format: 'json' });
+  const parts = [
+    { title: 'Gateway', create: createGateway, config: defaultsOf(gatewaySchema) },
+    { title: 'Runner', create: createRunner, config: { ...defaultsOf(runnerSchema), script: 'control-script' } },
+  ];
+  const sections = [];
+  for (const { title, create, config } of parts) {
+    const registry = createMetrics({ program: 'docs', version: version(), hasProcessMetrics: false });
+    const common = new Set(registry.getMetricsAsArray().map(({ name }) => name));
+    const program = create({
+      ...{ config, redisSettings: redisSettings(config), logger, metrics: registry },
+      ...{ readiness: new Readiness(), clock: systemClock },
+    });
+    const own = registry.getMetricsAsArray().filter(({ name }) => !common.has(name));
+    sections.push(metricTable(title, own));
+    await program.stop();
+  }
+  const shared = createMetrics({ program: 'docs', version: version(), hasProcessMetrics: false });
+  return `# Metrics
+
+Generated from the programs; do not edit. A gateway serves them at \`/metrics\` of its address, a runner at \`/metrics\` of
+\`--ops-addr\`, in the format of Prometheus. Beside these there are the usual ones of a Node.js process (\`process_*\`,
+\`nodejs_*\`).
+
+${[...sections, metricTable('Both', shared.getMetricsAsArray())].join('\n')}`;
+}
+
+function metricTable(title, found) {
+  const rows = found
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    .map(({ name, type, labelNames, help }) => {
+      const labels = (labelNames ?? []).filter((label) => label !== 'le' && label !== 'quantile');
+      return `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(', ')} | ${cell(help)} |`;
+    });
+  return `## ${title}\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`;
+}
+
+function defaultsOf(schema) {
+  const loaded = loadConfig({ program: 'docs', summary: '', schema, argv: [], env: {} });
+  return loaded.values;
+}
+
+// --- Redis keys ------------------------------------------------------------------------------------------------------
+
+const SECTION = /^ {2}\/\/ --- (.+?) -+$/;
+const METHOD = /^ {2}\/\*\* (?<about>[^\n]+) \*\/\n {2}(?<name>\w+)\((?<parameters>[^)]*)\): string \{$/;
+const EXAMPLES = { target: 'worker-1', partition: 7, id: '01kanhfj7e5xkz3d9q4r8m2v6t-07', subject: 'alice', clientId: 'id-1' };
+
+/** Names from the code itself, called with example arguments; meanings from its docstrings. */
+async function redisKeys() {
+  const source = await readFile(new URL('libs/protocol/src/keys.ts', ROOT), 'utf8');
+  const body = source.slice(source.indexOf('export class Keys'));
+  const keys = new Keys('carrierarr');
+  const lines = body.split('\n');
+  const rows = [];
+  for (const [index, line] of lines.entries()) {
+    const section = SECTION.exec(line)?.[1];
+    if (section) rows.push(`\n## For ${section}\n\n| example | what it holds |\n|---|---|`);
+    const method = METHOD.exec(lines.slice(index, index + 2).join('\n'))?.groups;
+    if (!method || method.name === 'executionPrefix') continue;
+    const names = method.parameters.split(',').flatMap((parameter) => parameter.split(':')[0]?.trim() || []);
+    const args = names.map((name) => EXAMPLES[name] ?? `${name}-1`);
+    rows.push(`| \`${keys[method.name](...args)}\` | ${cell(method.about.replace(/\{@link (\w+)\}/, '`$1`'))} |`);
+  }
+  return `# Redis keys and channels
+
+Generated from \`libs/protocol/src/keys.ts\`; do not edit. Part of no interface: read them for diagnosis, write none.
+
+\`carrierarr\` is the prefix (\`--redis-key-prefix\`). Targets are spread over 64 partitions; the number in braces is the
+partition, and the hash tag that keeps all of it in one slot of Redis Cluster. Channels are of sharded pub/sub
+(\`SSUBSCRIBE\`). Beside these there are the keys of BullMQ, which begin with \`${keys.bullPrefix}:\`.
+${rows.join('\n')}
+`;
+}
+
+function cell(text) {
+  return text.replaceAll('|', '\\|');
+}
+
+// --- command line ----------------------------------------------------------------------------------------------------
+
+async function main() {
+  const isCheck = process.argv.includes('--check');
+  let stale = 0;
+  for (const [path, text] of await generatedDocs()) {
+    const url = new URL(path, ROOT);
+    const before = await readFile(url, 'utf8').catch(() => '');
+    if (before === text) continue;
+    stale += 1;
+    console.log(isCheck ? `${path} is not what the code says: run \`npm run docs\`` : `wrote ${path}`);
+    if (!isCheck) await writeFile(url, text);
+  }
+  if (isCheck && stale > 0) process.exitCode = 1;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await main();

@@ -1,0 +1,152 @@
+/**
+ * The programs that are compared. Each is an object of data and a `start`; measure.mjs drives them all alike.
+ *
+ * To add one: write an object of type `System` and put it into `systems`.
+ *
+ * Ours (`carrierarr`, at the end) is fed otherwise than the references: they get one PUBLISH per line, while our
+ * lines go through the log, so its `feed` starts a program that appends batches by `@carrierarr/store`, paced
+ * by pace.mjs. Everything after the feed is the same.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildDir, Child, freePort, waitForPort } from './processes.mjs';
+
+const here = import.meta.dirname;
+
+/**
+ * @typedef {object} Start
+ * @property {string} redisUrl
+ * @property {number} targets targets `bench-0` to `bench-<targets - 1>` will be fed
+ * @property {string} script a control script that writes `$2` marked lines as fast as it can
+ * @property {number} lines that the script will be asked for
+ */
+/**
+ * @typedef {object} Started
+ * @property {number} port
+ * @property {Record<string, number>} pids by role; their CPU and memory are added up as the system's
+ * @property {() => Promise<void>} stop
+ */
+/**
+ * @typedef {object} FeedOptions
+ * @property {number} redisPort
+ * @property {string} redisUrl
+ * @property {number} targets
+ * @property {number} [linesPerSecond] over all targets
+ * @property {number} [windowLines] without `linesPerSecond`: the most lines in flight
+ * @property {string} progressFile
+ * @property {number} seconds
+ * @property {number} lineBytes
+ */
+/**
+ * @typedef {object} System
+ * @property {string} name
+ * @property {string} path of the WebSocket, with query
+ * @property {string[]} [headers] for the upgrade: `Authorization: Bearer ...`
+ * @property {boolean} [socketio] speaks Engine.IO and Socket.IO
+ * @property {string} [subscribe] message; `%d` is the number of the target
+ * @property {string} [ping] message that is answered with one that holds `pong`
+ * @property {string} [trigger] pipeline: message that starts the script, where `%LINES%` is how many it writes; none if connecting does
+ * @property {('flow' | 'stall' | 'idle' | 'pipeline')[]} kinds of scenario it can run
+ * @property {(start: Start, kind: string) => Promise<Started>} start
+ * @property {(feed: string, options: FeedOptions) => Child} feed a child that ends with the JSON line of feed.c
+ */
+
+/** @param {Record<string, string | number | undefined>} flags */
+const toArgs = (flags) =>
+  Object.entries(flags).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]));
+
+/** @type {(options: FeedOptions) => string[]} flags that feed.c and pace.mjs share */
+const feedArgs = (options) =>
+  toArgs({
+    targets: options.targets,
+    rate: options.linesPerSecond,
+    window: options.linesPerSecond ? undefined : options.windowLines,
+    progress: options.linesPerSecond ? undefined : options.progressFile,
+    seconds: options.seconds,
+    'line-bytes': options.lineBytes,
+  });
+
+/** @type {System['feed']} */
+const publishLines = (feed, options) =>
+  new Child(feed, [...toArgs({ 'redis-port': options.redisPort }), ...feedArgs(options)]);
+
+/** A reference in reference/<name>.mjs, which prints its port. @param {string} name @returns {System} */
+const reference = (name) => ({
+  name,
+  path: '/ws',
+  subscribe: '{"type":"subscribe","target":"bench-%d"}',
+  ping: '{"type":"ping"}',
+  kinds: ['flow', 'stall', 'idle'],
+  feed: publishLines,
+  start: async ({ redisUrl, targets }) => {
+    const child = new Child(process.execPath, [
+      join(here, 'reference', `${name}.mjs`),
+      ...toArgs({ 'redis-url': redisUrl, targets }),
+    ]);
+    const { port } = await child.next();
+    return { port, pids: { server: child.pid }, stop: () => child.stop() };
+  },
+});
+
+/** Debian's websocketd: one script per connection, each line a frame. No Redis, no history, no second viewer. @type {System} */
+const websocketd = {
+  name: 'websocketd',
+  path: '/',
+  kinds: ['pipeline'],
+  feed: publishLines,
+  start: async ({ script, lines }) => {
+    const port = await freePort();
+    const child = new Child('websocketd', [
+      ...['--address=127.0.0.1', `--port=${port}`, '--loglevel=error'],
+      ...[script, 'flood', String(lines)],
+    ]);
+    await waitForPort(port);
+    return { port, pids: { server: child.pid }, stop: () => child.stop() };
+  },
+};
+
+/*
+ * The place of our own system. When the gateway and runner are there:
+ *
+ *   const carrierarr = {
+ *     name: 'carrierarr',                       // goals in scenarios.mjs are about this name
+ *     path: '/ws',
+ *     headers: [`Authorization: Bearer ${token}`],   // goals are with limits and authentication on
+ *     subscribe: '{"type":"subscribe","target":"bench-%d"}',
+ *     ping: '{"type":"ping"}',
+ *     trigger: `{"type":"command","command":"flood","args":["%LINES%"],"target":"bench-0"}`,
+ *     kinds: ['flow', 'stall', 'idle', 'pipeline'],
+ *     start: async ({ redisUrl, script }, kind) => ({
+ *       port,                                   // of one gateway, on a free port
+ *       pids: { gateway: pid },                 // and { runner: pid } for kind 'pipeline', with `script`
+ *       stop,
+ *     }),
+ *     feed: (_feed, options) =>                 // the runner's data path without a script: appends batches to the log
+ *       new Child(process.execPath, [join(here, 'feed-store.mjs'), '--redis-url', options.redisUrl, ...feedArgs(options)]),
+ *   }
+ */
+
+/** @type {System[]} */
+export const systems = [
+  reference('uws-bare'),
+  reference('uws-tick'),
+  reference('ws-redis'),
+  {
+    ...reference('socketio'),
+    path: '/socket.io/?EIO=4&transport=websocket',
+    socketio: true,
+    subscribe: '42["subscribe","bench-%d"]',
+    ping: '42["ping"]',
+  },
+  websocketd,
+];
+
+/** The name the goals are about. */
+export const OURS = 'carrierarr';
+
+/** A control script that floods: `<script> flood N`. @param {string} feed the binary of feed.c @param {number} lineBytes */
+export const writeScript = (feed, lineBytes) => {
+  const path = join(buildDir, 'flood.sh');
+  writeFileSync(path, `#!/bin/sh\nexec '${feed}' --stdout --line-bytes ${lineBytes} --lines "$2"\n`, { mode: 0o755 });
+  return path;
+};

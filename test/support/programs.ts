@@ -1,0 +1,155 @@
+/** The built programs as processes of their own: started on free ports, awaited, signalled by pid, ended with the test. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { freePort } from './redis.js';
+import { until } from './until.js';
+
+const MAIN = fileURLToPath(new URL('../../apps/cli/dist/main.js', import.meta.url));
+export const WORKSPACE = fileURLToPath(new URL('../..', import.meta.url));
+const OUTPUT_CHARS_MAX = 1_000_000;
+
+export interface Ended {
+  /** Null if a signal ended it. */
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+export interface Program {
+  readonly name: string;
+  readonly pid: number;
+  /** Where it serves HTTP, such as `http://127.0.0.1:4711`; empty for one that serves none. */
+  readonly url: string;
+  readonly port: number;
+  readonly ended: Promise<Ended>;
+  readonly hasEnded: boolean;
+  /** Standard output and error so far (the last million characters). */
+  output(): string;
+  stdout(): string;
+  /** Resolves when `/ready` says so. Rejects with its output if it does not within 20 s. */
+  ready(): Promise<void>;
+  signal(signal: NodeJS.Signals): void;
+  /** SIGTERM, and waits for the end. */
+  stop(): Promise<Ended>;
+  /** SIGKILL, and waits for the end. */
+  kill(): Promise<Ended>;
+  /** SIGSTOP; {@link Program.thaw} is SIGCONT. */
+  freeze(): void;
+  thaw(): void;
+}
+
+export interface ProgramOptions {
+  name: string;
+  args: readonly string[];
+  port?: number;
+  env?: Record<string, string>;
+}
+
+const living = new Set<number>();
+process.once('exit', () => {
+  for (const pid of living) signalQuietly(pid, 'SIGKILL');
+});
+
+function signalQuietly(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Starts `carrierarr ARGS`. Nothing of this process's environment but PATH, HOME and the like reaches it. */
+export function startProgram({ name, args, port = 0, env = {} }: ProgramOptions): Program {
+  if (!existsSync(MAIN)) throw new Error(`Expected the built program at ${MAIN}. Run \`npm run build\` first.`);
+  const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'XDG_STATE_HOME'].flatMap((key) =>
+    process.env[key] === undefined ? [] : [[key, process.env[key]] as const],
+  );
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd: WORKSPACE,
+    env: { ...Object.fromEntries(kept), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const { pid } = child;
+  if (pid === undefined) throw new Error(`${name} could not be started.`);
+  living.add(pid);
+  let output = '';
+  let stdout = '';
+  let hasEnded = false;
+  child.stdout.on('data', (chunk) => (stdout = (stdout + String(chunk)).slice(-OUTPUT_CHARS_MAX)));
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => (output = (output + String(chunk)).slice(-OUTPUT_CHARS_MAX)));
+  }
+  const ended = new Promise<Ended>((resolve) => {
+    child.once('close', (code, signal) => {
+      hasEnded = true;
+      living.delete(pid);
+      resolve({ code, signal });
+    });
+  });
+  const signal = (which: NodeJS.Signals) => {
+    if (!hasEnded) signalQuietly(pid, which);
+  };
+  const url = port === 0 ? '' : `http://127.0.0.1:${port}`;
+  return {
+    name,
+    pid,
+    url,
+    port,
+    ended,
+    get hasEnded() {
+      return hasEnded;
+    },
+    output: () => output,
+    stdout: () => stdout,
+    async ready() {
+      await until(
+        () => `${name} to be ready. It wrote:\n${output.slice(-4000)}`,
+        async () => {
+          if (hasEnded) return 'ended';
+          const answer = await fetch(`${url}/ready`, { signal: AbortSignal.timeout(2000) });
+          return answer.ok && 'ready';
+        },
+        20_000,
+      );
+      if (hasEnded) throw new Error(`${name} ended before it was ready. It wrote:\n${output.slice(-4000)}`);
+    },
+    signal,
+    stop() {
+      signal('SIGTERM');
+      return ended;
+    },
+    kill() {
+      signal('SIGCONT');
+      signal('SIGKILL');
+      return ended;
+    },
+    freeze: () => signal('SIGSTOP'),
+    thaw: () => signal('SIGCONT'),
+  };
+}
+
+/** `carrierarr gateway` on a free loopback port, or on `port`. */
+export async function startGateway(options: {
+  name: string;
+  redisUrl: string;
+  flags?: readonly string[];
+  port?: number;
+}) {
+  const port = options.port ?? (await freePort());
+  const args = ['gateway', '--addr', `127.0.0.1:${port}`, '--redis-url', options.redisUrl, '--log-format', 'json'];
+  return startProgram({ name: options.name, port, args: [...args, ...(options.flags ?? [])] });
+}
+
+/** `carrierarr runner` with its probes on a free loopback port. */
+export async function startRunner(options: {
+  name: string;
+  redisUrl: string;
+  script: string;
+  flags?: readonly string[];
+  env?: Record<string, string>;
+}) {
+  const port = await freePort();
+  const args = ['runner', '--ops-addr', `127.0.0.1:${port}`, '--redis-url', options.redisUrl, '--log-format', 'json'];
+  args.push('--script', options.script, '--runner-id', options.name, ...(options.flags ?? []));
+  return startProgram({ name: options.name, port, args, ...(options.env !== undefined && { env: options.env }) });
+}
