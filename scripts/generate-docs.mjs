@@ -120,14 +120,20 @@ async function redisKeys() {
   const keys = new Keys('carrierarr');
   const lines = body.split('\n');
   const rows = [];
+  const undocumented = new Set(Object.getOwnPropertyNames(Keys.prototype));
+  // Not names that stand in Redis.
+  for (const name of ['constructor', 'at', 'of', 'executionPrefix']) undocumented.delete(name);
   for (const [index, line] of lines.entries()) {
     const section = SECTION.exec(line)?.[1];
     if (section) rows.push(`\n## For ${section}\n\n| example | what it holds |\n|---|---|`);
     const method = METHOD.exec(lines.slice(index, index + 2).join('\n'))?.groups;
-    if (!method || method.name === 'executionPrefix') continue;
+    if (!method || !undocumented.delete(method.name)) continue;
     const names = method.parameters.split(',').flatMap((parameter) => parameter.split(':')[0]?.trim() || []);
     const args = names.map((name) => EXAMPLES[name] ?? `${name}-1`);
     rows.push(`| \`${keys[method.name](...args)}\` | ${cell(method.about.replace(/\{@link (\w+)\}/, '`$1`'))} |`);
+  }
+  if (undocumented.size > 0) {
+    throw new Error(`Expected a docstring of one line on each key in keys.ts, got none on ${[...undocumented].join(', ')}.`);
   }
   return `# Redis keys and channels
 

@@ -66,8 +66,16 @@ describe('keys', () => {
     );
   });
 
-  it('of idempotency ids cannot be made equal by a clever subject', () => {
-    expect(keys.idempotency('t', 'a:b', 'c')).not.toBe(keys.idempotency('t', 'a', 'b:c'));
+  it('of idempotency ids are different for different targets, subjects and ids, however these are chosen', () => {
+    const word = fc.string({ unit: fc.constantFrom('a', ':', '%'), minLength: 1, maxLength: 4 });
+    const triple = fc.tuple(word, word, word);
+    fc.assert(
+      fc.property(triple, triple, (a, b) => {
+        fc.pre(a.join(' ') !== b.join(' '));
+        expect(keys.idempotency(...a)).not.toBe(keys.idempotency(...b));
+      }),
+      { numRuns: 2_000, examples: [[['c:t', 'a', 'b'], ['t', 'a:b', 'c']], [['t', 'a', 'b:c'], ['t', 'a:b', 'c']]] },
+    );
   });
 
   it('of the runners, and of BullMQ, each lie in one slot', () => {

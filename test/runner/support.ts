@@ -1,5 +1,7 @@
 /** A runner in this process, and a client's view of what it does. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { createLogger, createMetrics, loadConfig, Readiness, redisSettings } from '@carrierarr/platform';
 import { type Execution, Keys, type LogEvent } from '@carrierarr/protocol';
@@ -119,7 +121,6 @@ export async function startRunner(redis: TestRedis, client: TestClient, flags: s
 
 /** True while a process with this id lives (a zombie does not). */
 export async function isAlive(pid: number): Promise<boolean> {
-  const { readFile } = await import('node:fs/promises');
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
   if (stat !== undefined) return !stat.slice(stat.lastIndexOf(')')).startsWith(') Z');
   try {
@@ -128,4 +129,22 @@ export async function isAlive(pid: number): Promise<boolean> {
   } catch {
     return false;
   }
+}
+
+const workspace = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Builds what a runner in a process of its own is made of. */
+export function buildRunner(): void {
+  execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-b', 'apps/runner'], { cwd: workspace });
+}
+
+/** A runner in a process of its own, to be killed and stopped. Call {@link buildRunner} first. */
+export async function startRunnerProcess(redis: TestRedis, client: TestClient, flags: string[] = []): Promise<ChildProcess> {
+  const argv = ['--script', SCRIPT, '--redis-url', redis.url, '--redis-key-prefix', client.prefix, '--log-level', 'warn', ...flags];
+  const child = spawn(process.execPath, [fixture('runner-process.mjs'), ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.on('data', (chunk) => String(chunk).includes('ready') && resolve());
+    child.once('exit', (code) => reject(new Error(`the runner ended with ${code}`)));
+  });
+  return child;
 }

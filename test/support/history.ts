@@ -6,6 +6,7 @@ export type JournalEvent =
   /** Counts of lines written. A script ended by SIGKILL leaves none. */
   | { kind: 'end'; ms: number; execution: string; stdout: number; stderr: number; exitCode: number }
   | { kind: 'child'; ms: number; execution: string; pid: number }
+  | { kind: 'term'; ms: number; execution: string }
   /** `execution` started while the script of `other` still lived. */
   | { kind: 'overlap'; ms: number; execution: string; other: string };
 
@@ -98,7 +99,9 @@ export function parseJournal(text: string): JournalEvent[] {
           return { ...base, kind: 'end', stdout: at(0), stderr: at(1), exitCode: at(2) };
         case 'CHILD':
           return { ...base, kind: 'child', pid: at(0) };
-        case 'OVERLAP':
+        case 'TERM':
+        return { ...base, kind: 'term' };
+      case 'OVERLAP':
           return { ...base, kind: 'overlap', other: rest[0] ?? '' };
         default:
           throw new Error(`Expected a line of the witness's journal, got ${JSON.stringify(line)}.`);

@@ -120,11 +120,13 @@ export interface OldClientOptions {
 export class OldClient {
   readonly socket: Socket;
   readonly session: RecordedSession;
+  readonly url: string;
   readonly #o: OldClientOptions;
   #commands = 0;
 
   private constructor(options: OldClientOptions) {
     this.#o = options;
+    this.url = options.url;
     this.session = options.recorder.session(options.name, 'old');
     this.socket = new Socket(wsUrl(options.url), {
       keepsLines: options.keepsLines ?? false,
@@ -206,6 +208,8 @@ export interface NewClientOptions {
   since?: LogPoint;
   /** `lines` messages (the default), or one message a line. */
   batch?: boolean;
+  /** Sees every message, after it was recorded. */
+  onMessage?: (message: Message) => void;
 }
 
 /** Speaks `carrierarr.v1`; one recorded session over all of its connections. */
@@ -323,7 +327,9 @@ export class NewClient {
     const socket: Socket = new Socket(wsUrl(url), {
       protocols: ['carrierarr.v1'],
       onMessage: (message) => {
-        if (this.#socket === socket) this.#take(message);
+        if (this.#socket !== socket) return;
+        this.#take(message);
+        this.#o.onMessage?.(message);
       },
     });
     this.#socket = socket;

@@ -170,7 +170,7 @@ describe('an old client', () => {
     await vi.waitFor(() => expect(client.of('error')).toHaveLength(5));
     const texts = client.of('error').map((m) => m['error'] as string);
     expect(texts[0]).toContain('Expected a JSON object, got "{"');
-    expect(texts[2]).toContain('{\\"type\\":\\"dance\\"}');
+    expect(texts[2]).toContain('got {"type":"dance"}');
     expect(texts[3]).toContain('does not begin with a dash');
     expect(texts[4]).toContain('NUL');
     client.send({ type: 'command', command: 'kill', target: 'w1' });

@@ -9,9 +9,14 @@ import { timestampOf } from '../delivery/encode.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
+/** What the socket carries. In an object of its own, since uWebSockets.js copies the fields and drops the class. */
+export interface Holder {
+  connection: Connection;
+}
+
 export class Connection implements ClientSocket {
   /** Set by the endpoint right after the upgrade. */
-  socket: uWS.WebSocket<Connection> | null = null;
+  socket: uWS.WebSocket<Holder> | null = null;
   client!: Client;
   /** Null while it has yet to authenticate. */
   credential: Credential | null;

@@ -10,7 +10,7 @@ import type { Credential } from '../access/authenticate.js';
 import type { ConnectionLimits } from '../access/connection-limits.js';
 import type { Guard, RequestFacts } from '../access/guard.js';
 import type { Fanout } from '../delivery/fanout.js';
-import { Connection } from './connection.js';
+import { Connection, type Holder } from './connection.js';
 import type { Messages } from './messages.js';
 
 /** uWebSockets.js cuts a connection above this without a word; below it our own limit answers with an error. */
@@ -62,7 +62,7 @@ export class Endpoint {
 
   /** Puts `/ws` on the server. */
   register(app: uWS.TemplatedApp): void {
-    app.ws<Connection>('/ws', {
+    app.ws<Holder>('/ws', {
       maxPayloadLength: PAYLOAD_BYTES_MAX,
       maxBackpressure: BACKPRESSURE_BYTES_MAX,
       // uWebSockets.js takes whole seconds in steps of 4 and pings by itself.
@@ -71,9 +71,9 @@ export class Endpoint {
       compression: 0,
       upgrade: (res, req, context) => this.#upgrade(res, req, context),
       open: (ws) => this.#open(ws),
-      message: (ws, data, isBinary) => this.#o.messages.receive(ws.getUserData(), data, isBinary),
-      drain: (ws) => this.#o.fanout.drained(ws.getUserData().client),
-      close: (ws) => this.#closed(ws.getUserData()),
+      message: (ws, data, isBinary) => this.#o.messages.receive(ws.getUserData().connection, data, isBinary),
+      drain: (ws) => this.#o.fanout.drained(ws.getUserData().connection.client),
+      close: (ws) => this.#closed(ws.getUserData().connection),
     });
   }
 
@@ -110,7 +110,7 @@ export class Endpoint {
         const connection = new Connection({ credential, address: facts.address, modern, release });
         // A browser fails the connection unless one of the protocols it offered is chosen.
         const chosen = modern ? SUBPROTOCOL : (protocols.split(SUBPROTOCOL_LIST)[0] ?? '');
-        res.cork(() => res.upgrade(connection, key, chosen, extensions, context));
+        res.cork(() => res.upgrade<Holder>({ connection }, key, chosen, extensions, context));
       },
       (error: unknown) => {
         if (!aborted) this.#deny(res, error);
@@ -138,8 +138,8 @@ export class Endpoint {
     });
   }
 
-  #open(ws: uWS.WebSocket<Connection>): void {
-    const connection = ws.getUserData();
+  #open(ws: uWS.WebSocket<Holder>): void {
+    const { connection } = ws.getUserData();
     connection.socket = ws;
     connection.client = this.#o.fanout.add(connection);
     this.#connections.add(connection);
@@ -158,6 +158,7 @@ export class Endpoint {
   /** Greets a connection whose subject is known now. */
   welcome(connection: Connection): void {
     if (connection.modern) {
+      this.#o.fanout.setEncoding(connection.client, 'offsets');
       connection.tell({ type: 'hello', ...this.#o.hello });
       if (this.#degraded !== null) connection.tell({ type: 'degraded', reason: this.#degraded });
     } else {
