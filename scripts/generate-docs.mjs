@@ -18,7 +18,14 @@ import {
   systemClock,
   version,
 } from '@carrierarr/platform';
-import { asyncApiDocument, errorReference, Keys, messageReference, openApiDocument } from '@carrierarr/protocol';
+import {
+  asyncApiDocument,
+  errorReference,
+  Keys,
+  messageReference,
+  openApiDocument,
+  PARTITIONS,
+} from '@carrierarr/protocol';
 import { createRunner, runnerSchema } from '@carrierarr/runner';
 
 const ROOT = new URL('../', import.meta.url);
@@ -51,7 +58,8 @@ function configuration() {
     { program: 'carrierarr runner', summary: 'A runner: it executes the control script.', schema: runnerSchema },
     {
       program: 'carrierarr run',
-      summary: 'Runs a command on a target. These flags come before the target; what follows the command is the script\'s.',
+      summary:
+        "Runs a command on a target. These flags come before the target; what follows the command is the script's.",
       schema: runSchema,
     },
     { program: 'carrierarr logs', summary: 'Shows the output of targets.', schema: logsSchema },
@@ -111,7 +119,10 @@ function defaultsOf(schema) {
 
 const SECTION = /^ {2}\/\/ --- (.+?) -+$/;
 const METHOD = /^ {2}\/\*\* (?<about>[^\n]+) \*\/\n {2}(?<name>\w+)\((?<parameters>[^)]*)\): string \{$/;
-const EXAMPLES = { target: 'worker-1', partition: 7, id: '01kanhfj7e5xkz3d9q4r8m2v6t-07', subject: 'alice', clientId: 'id-1' };
+const EXAMPLES = {
+  ...{ target: 'worker-1', partition: 7, subject: 'alice', clientId: 'id-1', gatewayId: 'gateway-1' },
+  id: '01kanhfj7e5xkz3d9q4r8m2v6t-07',
+};
 
 /** Names from the code itself, called with example arguments; meanings from its docstrings. */
 async function redisKeys() {
@@ -129,17 +140,20 @@ async function redisKeys() {
     const method = METHOD.exec(lines.slice(index, index + 2).join('\n'))?.groups;
     if (!method || !undocumented.delete(method.name)) continue;
     const names = method.parameters.split(',').flatMap((parameter) => parameter.split(':')[0]?.trim() || []);
-    const args = names.map((name) => EXAMPLES[name] ?? `${name}-1`);
-    rows.push(`| \`${keys[method.name](...args)}\` | ${cell(method.about.replace(/\{@link (\w+)\}/, '`$1`'))} |`);
+    const args = method.name === 'runner' ? ['runner-1'] : names.map((name) => EXAMPLES[name]);
+    if (args.includes(undefined)) throw new Error(`Expected an example for each parameter of Keys.${method.name}.`);
+    rows.push(`| \`${keys[method.name](...args)}\` | ${cell(method.about.replace(/\{@link ([\w.]+)\}/g, '`$1`'))} |`);
   }
   if (undocumented.size > 0) {
-    throw new Error(`Expected a docstring of one line on each key in keys.ts, got none on ${[...undocumented].join(', ')}.`);
+    throw new Error(
+      `Expected a docstring of one line on each key in keys.ts, got none on ${[...undocumented].join(', ')}.`,
+    );
   }
   return `# Redis keys and channels
 
 Generated from \`libs/protocol/src/keys.ts\`; do not edit. Part of no interface: read them for diagnosis, write none.
 
-\`carrierarr\` is the prefix (\`--redis-key-prefix\`). Targets are spread over 64 partitions; the number in braces is the
+\`carrierarr\` is the prefix (\`--redis-key-prefix\`). Targets are spread over ${PARTITIONS} partitions; the number in braces is the
 partition, and the hash tag that keeps all of it in one slot of Redis Cluster. Channels are of sharded pub/sub
 (\`SSUBSCRIBE\`). Beside these there are the keys of BullMQ, which begin with \`${keys.bullPrefix}:\`.
 ${rows.join('\n')}

@@ -9,6 +9,8 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import { buildDir, Child, freePort, waitForPort } from './processes.mjs';
 
 const here = import.meta.dirname;
@@ -105,26 +107,64 @@ const websocketd = {
   },
 };
 
-/*
- * The place of our own system. When the gateway and runner are there:
- *
- *   const carrierarr = {
- *     name: 'carrierarr',                       // goals in scenarios.mjs are about this name
- *     path: '/ws',
- *     headers: [`Authorization: Bearer ${token}`],   // goals are with limits and authentication on
- *     subscribe: '{"type":"subscribe","target":"bench-%d"}',
- *     ping: '{"type":"ping"}',
- *     trigger: `{"type":"command","command":"flood","args":["%LINES%"],"target":"bench-0"}`,
- *     kinds: ['flow', 'stall', 'idle', 'pipeline'],
- *     start: async ({ redisUrl, script }, kind) => ({
- *       port,                                   // of one gateway, on a free port
- *       pids: { gateway: pid },                 // and { runner: pid } for kind 'pipeline', with `script`
- *       stop,
- *     }),
- *     feed: (_feed, options) =>                 // the runner's data path without a script: appends batches to the log
- *       new Child(process.execPath, [join(here, 'feed-store.mjs'), '--redis-url', options.redisUrl, ...feedArgs(options)]),
- *   }
- */
+const TOKEN = 'bench-0123456789abcdef0123456789abcdef';
+const main = join(here, '../../apps/cli/dist/main.js');
+
+/** Ours, with authentication and limits on. `pipeline` adds a runner, which the script's lines come through. @type {System} */
+const carrierarr = {
+  name: 'carrierarr',
+  path: '/ws',
+  headers: [`Authorization: Bearer ${TOKEN}`],
+  subscribe: '{"type":"subscribe","target":"bench-%d"}',
+  ping: '{"type":"ping"}',
+  trigger: '{"type":"command","command":"flood","args":["%LINES%"],"target":"bench-0"}',
+  kinds: ['flow', 'stall', 'idle', 'pipeline'],
+  feed: (_feed, options) =>
+    new Child(process.execPath, [join(here, 'feed-store.mjs'), '--redis-url', options.redisUrl, ...feedArgs(options)]),
+  start: async ({ redisUrl, script }, kind) => {
+    await forgetEverything(redisUrl);
+    const port = await freePort();
+    const tokens = join(buildDir, 'tokens');
+    writeFileSync(tokens, `bench ${TOKEN}\n`, { mode: 0o600 });
+    const shared = ['--redis-url', redisUrl, '--log-level', 'warn'];
+    const gateway = new Child(process.execPath, [
+      ...[main, 'gateway', '-addr', `127.0.0.1:${port}`, '--tokens-file', tokens, ...shared],
+      ...['--connections-per-address-max', '20000', '--drain-delay', '0s', '--drain-spread', '0s', '--shutdown-grace', '1s'],
+    ]);
+    const children = [gateway];
+    /** @type {Record<string, number>} */
+    const pids = { gateway: gateway.pid };
+    if (kind === 'pipeline') {
+      const runner = new Child(process.execPath, [main, 'runner', '-script', script, '--ops-addr', '127.0.0.1:0', ...shared]);
+      children.push(runner);
+      pids['runner'] = runner.pid;
+    }
+    await untilReady(port);
+    return {
+      port,
+      pids,
+      stop: async () => {
+        for (const child of children.toReversed()) await child.stop();
+      },
+    };
+  },
+};
+
+/** What an earlier run left: its leases would make lines of their own. The Redis is the benchmark's. @param {string} redisUrl */
+const forgetEverything = async (redisUrl) => {
+  const redis = new Redis(redisUrl);
+  await redis.flushall();
+  redis.disconnect();
+};
+
+/** @param {number} port */
+const untilReady = async (port) => {
+  for (const endMs = performance.now() + 15_000; performance.now() < endMs; await sleep(50)) {
+    const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined);
+    if (response?.ok) return;
+  }
+  throw new Error('the gateway was not ready within 15 s');
+};
 
 /** @type {System[]} */
 export const systems = [
@@ -139,6 +179,7 @@ export const systems = [
     ping: '42["ping"]',
   },
   websocketd,
+  carrierarr,
 ];
 
 /** The name the goals are about. */

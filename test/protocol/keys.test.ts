@@ -74,7 +74,19 @@ describe('keys', () => {
         fc.pre(a.join(' ') !== b.join(' '));
         expect(keys.idempotency(...a)).not.toBe(keys.idempotency(...b));
       }),
-      { numRuns: 2_000, examples: [[['c:t', 'a', 'b'], ['t', 'a:b', 'c']], [['t', 'a', 'b:c'], ['t', 'a:b', 'c']]] },
+      {
+        numRuns: 2_000,
+        examples: [
+          [
+            ['c:t', 'a', 'b'],
+            ['t', 'a:b', 'c'],
+          ],
+          [
+            ['t', 'a', 'b:c'],
+            ['t', 'a:b', 'c'],
+          ],
+        ],
+      },
     );
   });
 

@@ -1,31 +1,25 @@
-/** Runners that die, freeze or lose Redis, as processes of their own. */
+/** Runners that die or freeze, as processes of their own. Most of the time they wait, so they do it at once. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startRedis, type TestRedis } from '../support/redis.js';
-import { buildRunner, isAlive, startClient, startRunnerProcess, type TestClient } from './support.js';
+import { allGone, buildRunner, pids, startClient, startRunnerProcess, stubborn, type TestClient } from './support.js';
 
 let redis: TestRedis;
 let folder: string;
 const children: ChildProcess[] = [];
 beforeAll(async () => {
   buildRunner();
-  redis = await startRedis({ appendOnly: true });
+  redis = await startRedis();
   folder = await mkdtemp(join(tmpdir(), 'carrierarr-test-'));
 }, 60_000);
 afterAll(async () => {
+  for (const child of children) child.kill('SIGKILL');
   await redis.stop();
   await rm(folder, { recursive: true, force: true });
-});
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    if (child.exitCode !== null || child.signalCode !== null) continue;
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  }
 });
 
 async function start(client: TestClient, ...flags: string[]): Promise<ChildProcess> {
@@ -34,25 +28,7 @@ async function start(client: TestClient, ...flags: string[]): Promise<ChildProce
   return child;
 }
 
-const pids = (line: string) => line.replace(/^\D+/, '').split(' ').map(Number);
-
-async function stubborn(client: TestClient, target: string) {
-  const id = await client.submit(target, 'stubborn');
-  const all = [...pids(await client.line(target, /pids/)), ...pids(await client.line(target, /grouped/))];
-  for (const pid of all) expect(await isAlive(pid)).toBe(true);
-  return { id, all };
-}
-
-async function allGone(all: readonly number[], withinMs: number) {
-  await vi.waitFor(
-    async () => {
-      for (const pid of all) expect(await isAlive(pid), `process ${pid}`).toBe(false);
-    },
-    { timeout: withinMs, interval: 50 },
-  );
-}
-
-describe('the watchdog', () => {
+describe.concurrent('the watchdog', () => {
   it('ends every descendant of a script when the runner is killed', async () => {
     const client = startClient(redis);
     const runner = await start(client);
@@ -73,17 +49,16 @@ describe('the watchdog', () => {
 
   it('cannot be escaped by a script that kills its group or its parent', async () => {
     const client = startClient(redis);
-    const runner = await start(client);
+    await start(client);
     const id = await client.submit('w', 'orphan');
     const all = pids(await client.line('w', /pids/));
     // Its watchdog is gone: the runner does not leave the script alone.
     expect(await client.ended(id)).toMatchObject({ outcome: 'failed', exit_code: 137 });
     await allGone(all, 5000);
-    runner.kill('SIGKILL');
   });
 });
 
-describe('a dead runner', () => {
+describe.concurrent('a dead runner', () => {
   it('loses its command within fifteen seconds; the next one runs elsewhere, once, after the old one must be over', async () => {
     const client = startClient(redis);
     const trace = join(folder, client.prefix);
@@ -132,42 +107,4 @@ describe('a dead runner', () => {
     expect(await client.ended(id, 60_000)).toMatchObject({ outcome: 'succeeded', attempt: 2, runner: 'living' });
     expect(await readFile(trace, 'utf8')).toBe('start 1\nstart 1\nend 1\n');
   }, 90_000);
-});
-
-describe('an outage of Redis', () => {
-  it('does not end a script; its output is held, and catches up in order', async () => {
-    const client = startClient(redis);
-    await start(client);
-    const id = await client.submit('w', 'slowly', ['60', '0.1']);
-    await client.line('w', 'o:line 5');
-    await redis.kill();
-    await new Promise((resolve) => AbortSignal.timeout(3000).addEventListener('abort', resolve));
-    await redis.start();
-    expect(await client.ended(id)).toMatchObject({ outcome: 'succeeded', lines: 60 });
-    expect((await client.output('w')).lines).toEqual(Array.from({ length: 60 }, (_, i) => `o:line ${i + 1}`));
-  }, 40_000);
-
-  it('that lasts longer than its grace ends the script, which is said when Redis is back', async () => {
-    const client = startClient(redis);
-    await start(client, '--redis-outage-grace', '5s');
-    const { id, all } = await stubborn(client, 'w');
-    await redis.kill();
-    await allGone(all, 15_000);
-    await redis.start();
-    expect(await client.ended(id)).toMatchObject({ outcome: 'killed', reason: expect.stringContaining('could not reach Redis') });
-  }, 60_000);
-
-  it('does not keep a runner from stopping', async () => {
-    const client = startClient(redis);
-    const runner = await start(client, '--shutdown-grace', '100ms', '--kill-grace', '100ms');
-    const id = await client.submit('w', 'sleep', ['1000']);
-    const all = pids(await client.line('w', /pids/));
-    await redis.kill();
-    runner.kill('SIGTERM');
-    const [code] = await once(runner, 'exit');
-    expect(code).toBe(0);
-    await allGone(all, 1000);
-    await redis.start();
-    expect(await client.started(id)).toMatchObject({ state: 'running' });
-  }, 60_000);
 });

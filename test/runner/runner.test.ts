@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { ConfigError } from '@carrierarr/platform';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startRedis, type TestRedis } from '../support/redis.js';
-import { isAlive, startClient, startRunner, type TestClient } from './support.js';
+import { isAlive, pids, startClient, startRunner, stubborn, type TestClient } from './support.js';
 
 let redis: TestRedis;
 let folder: string;
@@ -30,8 +30,6 @@ async function withRunner<T>(
     await runner.stop();
   }
 }
-
-const pids = (line: string) => line.replace(/^\D+/, '').split(' ').map(Number);
 
 describe('a command', () => {
   it('runs, and its lines and outcome reach the log in order', async () => {
@@ -95,9 +93,9 @@ describe('a command', () => {
     await withRunner([], async (client) => {
       await client.ended(await client.submit('w', 'fds'));
       const { lines } = await client.output('w');
-      const inherited = (await readFile('/dev/null', 'utf8'), new Set(['o:0', 'o:1', 'o:2', 'o:255', 'o:/dev/null']));
+      const expected = new Set(['o:0', 'o:1', 'o:2', 'o:255', 'o:/dev/null']);
       // Bash keeps its script at 255. What else is there was inherited by the test itself.
-      const own = lines.filter((line) => !inherited.has(line)).map((line) => Number(line.slice(2)));
+      const own = lines.filter((line) => !expected.has(line)).map((line) => Number(line.slice(2)));
       expect(own.filter((fd) => fd < 100)).toEqual([]);
       expect(lines.at(-1)).toBe('o:/dev/null');
     });
@@ -162,9 +160,7 @@ describe('a command', () => {
 describe('ending a command', () => {
   it('kills a script that forks and ignores SIGTERM, with every descendant, also in groups of their own', async () => {
     await withRunner(['--kill-grace', '500ms'], async (client) => {
-      const id = await client.submit('w', 'stubborn');
-      const all = [...pids(await client.line('w', /pids/)), ...pids(await client.line('w', /grouped/))];
-      expect(all).toHaveLength(3);
+      const { id, all } = await stubborn(client, 'w');
       expect(await client.store.kill('w', id, 'ann')).toMatchObject({ kind: 'running' });
       await client.connection.spublish(client.keys.killChannel(), JSON.stringify({ v: 1, execution: id, target: 'w' }));
       expect(await client.ended(id)).toMatchObject({

@@ -148,3 +148,25 @@ export async function startRunnerProcess(redis: TestRedis, client: TestClient, f
   });
   return child;
 }
+
+/** Process ids in a line of the fixture script. */
+export const pids = (line: string) => line.replace(/^\D+/, '').split(' ').map(Number);
+
+/** Starts a script that forks, ignores SIGTERM and makes process groups; returns all of its processes. */
+export async function stubborn(client: TestClient, target: string): Promise<{ id: string; all: number[] }> {
+  const id = await client.submit(target, 'stubborn');
+  const all = [...pids(await client.line(target, /pids/)), ...pids(await client.line(target, /grouped/))];
+  expect(all).toHaveLength(3);
+  for (const pid of all) expect(await isAlive(pid)).toBe(true);
+  return { id, all };
+}
+
+/** Resolves when none of the processes lives. */
+export async function allGone(all: readonly number[], withinMs: number): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      for (const pid of all) expect(await isAlive(pid), `process ${pid}`).toBe(false);
+    },
+    { timeout: withinMs, interval: 50 },
+  );
+}

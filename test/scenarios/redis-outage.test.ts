@@ -97,7 +97,7 @@ test('Redis connections that are killed again and again under load cost no line 
   for (let round = 0; round < 12; round += 1) {
     const seen = first.session.lineCount('held');
     await until('more lines', () => first.session.lineCount('held') > seen + 200, 30_000);
-    await redis.client('KILL', 'TYPE', round % 3 === 2 ? 'normal' : 'pubsub', 'SKIPME', 'yes');
+    await redis.call('CLIENT', 'KILL', 'TYPE', round % 3 === 2 ? 'normal' : 'pubsub', 'SKIPME', 'yes');
   }
   await stopLoad();
   await it.release(held.commandId);

@@ -78,6 +78,8 @@ class Checker {
   /** First start of each execution, in order. */
   readonly #starts = new Map<string, Start>();
   readonly #ends = new Map<string, End>();
+  /** Executions that somebody was told are lost. */
+  readonly #lost = new Set<string>();
   readonly #newestFence = new Map<string, number>();
   readonly #report: HistoryReport;
 
@@ -96,6 +98,11 @@ class Checker {
   }
 
   report(): HistoryReport {
+    for (const { seen } of this.#history.sessions) {
+      for (const one of [...seen.values()].flat()) {
+        if (one.kind === 'result' && one.outcome === 'lost' && one.execution !== undefined) this.#lost.add(one.execution);
+      }
+    }
     this.#checkExecutions();
     this.#checkOrder();
     for (const session of this.#history.sessions) this.#checkSession(session);
@@ -207,7 +214,8 @@ class Checker {
       }
       const mine = lines.filter((line) => line.execution === execution);
       const isWhole = (this.#starts.get(execution)?.ms ?? 0) > session.joinedMs;
-      const isToItsEnd = !session.isCut || place < lastSeen;
+      // How far a lost one got is unknown: what its runner had read but not written is gone with it.
+      const isToItsEnd = (!session.isCut || place < lastSeen) && !this.#lost.has(execution);
       if (mine.length === 0 && !(isWhole && isToItsEnd)) continue;
       for (const stream of ['stdout', 'stderr'] as const) {
         this.#checkStream(session, execution, stream, mine, { isWhole, isToItsEnd });

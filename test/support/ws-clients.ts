@@ -158,10 +158,14 @@ export class OldClient {
 
   /** Sends a command without an id, as old clients do. The script is told `commandId` as its first argument. */
   submit(target: string, command: string, ...args: (string | number)[]): string {
-    const commandId = `${this.#o.name}-${(this.#commands += 1)}`;
+    const commandId = this.#nextId();
     this.#o.recorder.submitted(this.#o.name, { target, commandId });
     this.socket.send({ type: 'command', command, target, args: [commandId, ...args.map(String)] });
     return commandId;
+  }
+
+  #nextId(): string {
+    return `${this.#o.name.replaceAll(' ', '-')}-${(this.#commands += 1)}`;
   }
 
   /** Leaves in the middle of things. */
@@ -268,7 +272,7 @@ export class NewClient {
    * connection is lost meanwhile. Rejects with {@link Refusal}.
    */
   async submit(target: string, command: string, ...args: (string | number)[]): Promise<Accepted> {
-    return this.submitAs(`${this.#o.name}-${(this.#commands += 1)}`, target, command, ...args);
+    return this.submitAs(this.#nextId(), target, command, ...args);
   }
 
   /** The same with an id of the caller's. */
@@ -286,8 +290,12 @@ export class NewClient {
 
   /** Submits again and again, with the same id, until the command is accepted. */
   async submitUntilAccepted(target: string, command: string, ...args: (string | number)[]): Promise<Accepted> {
-    const commandId = `${this.#o.name}-${(this.#commands += 1)}`;
+    const commandId = this.#nextId();
     return until(`${commandId} to be accepted`, () => this.submitAs(commandId, target, command, ...args), 60_000);
+  }
+
+  #nextId(): string {
+    return `${this.#o.name.replaceAll(' ', '-')}-${(this.#commands += 1)}`;
   }
 
   kill(target: string): void {

@@ -146,7 +146,7 @@ export class Keys {
 
   // --- the installation -----------------------------------------------------------------------------------------
 
-  /** String: {@link STORE_FORMAT}. */
+  /** String: version of the layout of all this ({@link STORE_FORMAT}). */
   format(): string {
     return `${this.prefix}:format`;
   }

@@ -9,32 +9,60 @@ import { Queue } from 'bullmq';
 import type { RedisConnection } from './connection.js';
 
 export class DrainQueue {
-  readonly #queue: Queue<DrainJob>;
+  readonly #connection: RedisConnection;
+  readonly #prefix: string;
+  #queue: Queue<DrainJob> | undefined;
+  #closed = false;
 
-  /** `connection` must not queue commands while it is offline, so that an add fails at once. */
+  /** `connection` must not queue commands while it is offline, so that an add fails at once. It stays its owner's. */
   constructor(connection: RedisConnection, keys: Keys) {
-    this.#queue = new Queue<DrainJob>(COMMAND_QUEUE, {
-      connection,
-      prefix: keys.bullPrefix,
-      skipWaitingForReady: true,
-      defaultJobOptions: { removeOnComplete: true, removeOnFail: true },
-    });
-    // The connection's owner logs its errors; without a listener BullMQ would throw them.
-    this.#queue.on('error', () => undefined);
+    this.#connection = connection;
+    this.#prefix = keys.bullPrefix;
   }
 
   /** Adds a job for a target, unless one waits already. If it fails, the sweeper adds one within seconds. */
   async add(target: string): Promise<void> {
-    await this.#queue.add(DRAIN_JOB, { v: 1, target }, { deduplication: { id: target, keepLastIfActive: true } });
+    await this.#use((queue) =>
+      queue.add(DRAIN_JOB, { v: 1, target }, { deduplication: { id: target, keepLastIfActive: true } }),
+    );
   }
 
   /** Jobs by state, for metrics. */
   async counts(): Promise<Record<string, number>> {
-    return this.#queue.getJobCounts('waiting', 'active', 'prioritized', 'delayed');
+    return this.#use((queue) => queue.getJobCounts('waiting', 'active', 'prioritized', 'delayed'));
   }
 
-  /** Ends the queue's own resources; the connection is its owner's. */
+  /**
+   * A queue begins with a look at Redis, and one that failed then fails for ever: it is made at the first use, not
+   * before the connection is, and anew after a failure.
+   */
+  async #use<T>(work: (queue: Queue<DrainJob>) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new Error('The queue is closed.');
+    const queue = (this.#queue ??= this.#open());
+    try {
+      return await work(queue);
+    } catch (error) {
+      if (this.#queue === queue) this.#queue = undefined;
+      queue.close().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  #open(): Queue<DrainJob> {
+    const queue = new Queue<DrainJob>(COMMAND_QUEUE, {
+      connection: this.#connection,
+      prefix: this.#prefix,
+      skipWaitingForReady: true,
+      defaultJobOptions: { removeOnComplete: true, removeOnFail: true },
+    });
+    // The connection's owner logs its errors; without a listener BullMQ would throw them.
+    queue.on('error', () => undefined);
+    return queue;
+  }
+
+  /** Ends the queue's own resources. */
   async close(): Promise<void> {
-    await this.#queue.close();
+    this.#closed = true;
+    await this.#queue?.close();
   }
 }

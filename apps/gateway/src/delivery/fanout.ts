@@ -21,8 +21,8 @@ import { RecentEntries } from './recent-entries.js';
 
 /** How long entries of a busy feed gather, ms. */
 const WINDOW_MS = 16;
-/** Body bytes that end the gathering early. */
-const FRAME_BYTES = 256 * 1024;
+/** Body bytes that end the gathering early: beyond this the bytes cost more than the sends. */
+const FRAME_BYTES = 16 * 1024;
 /** How long the gateway listens on after the last client that needs it, ms: clients often come back. */
 const LINGER_MS = 30_000;
 const SWEEP_INTERVAL_MS = 10_000;
@@ -152,8 +152,7 @@ export class Fanout implements TailListener {
     const hold = () => undefined;
     feed.watchers.add(hold);
     try {
-      const start = await this.#tail.follow(target);
-      if (feed.last === 0 && feed.epoch === '') this.#place(feed, start.epoch, start.last);
+      await this.#tail.follow(target);
       return feed;
     } finally {
       feed.watchers.delete(hold);
@@ -237,13 +236,7 @@ export class Fanout implements TailListener {
   wakeOn(target: string, onChange: () => void): () => void {
     const feed = this.#feeds.get(target) ?? this.#newFeed(target);
     feed.watchers.add(onChange);
-    this.#tail.follow(target).then(
-      (start) => {
-        if (feed.last === 0 && feed.epoch === '') this.#place(feed, start.epoch, start.last);
-        onChange();
-      },
-      (error: unknown) => this.#o.onError(error, target),
-    );
+    this.#tail.follow(target).then(onChange, (error: unknown) => this.#o.onError(error, target));
     return () => feed.watchers.delete(onChange);
   }
 
@@ -300,6 +293,11 @@ export class Fanout implements TailListener {
     for (const watcher of feed.watchers) watcher();
   }
 
+  placed(target: string, epoch: string, last: number): void {
+    const feed = this.#feeds.get(target);
+    if (feed !== undefined) this.#place(feed, epoch, last);
+  }
+
   discovered(target: string, epoch: string, after: number): boolean {
     if (this.#everything.size === 0 && this.#patterned.size === 0 && !this.#feeds.has(target)) return false;
     const feed = this.#feeds.get(target) ?? this.#newFeed(target);
@@ -332,6 +330,7 @@ export class Fanout implements TailListener {
 
   #flushFeed(feed: Feed): void {
     if (feed.pending.length > 0) {
+      const startMs = this.#o.clock.monotonicMs();
       const pending = feed.pending;
       feed.pending = [];
       feed.pendingBytes = 0;
@@ -349,12 +348,13 @@ export class Fanout implements TailListener {
       feed.window ??= this.#o.clock.setTimeout(() => {
         feed.window = undefined;
         this.#flushFeed(feed);
-      }, WINDOW_MS);
+      }, this.#windowLeftMs(startMs));
     }
   }
 
   flushEverything(): void {
     if (this.#pending.length === 0) return;
+    const startMs = this.#o.clock.monotonicMs();
     const pending = this.#pending;
     this.#pending = [];
     this.#pendingBytes = 0;
@@ -381,7 +381,15 @@ export class Fanout implements TailListener {
     this.#window ??= this.#o.clock.setTimeout(() => {
       this.#window = undefined;
       this.flushEverything();
-    }, WINDOW_MS);
+    }, this.#windowLeftMs(startMs));
+  }
+
+  /**
+   * What is left of a window that began when its frame was made. Sending to a thousand clients takes milliseconds; a
+   * window that began after them would make lines wait that come further apart than a window.
+   */
+  #windowLeftMs(startMs: number): number {
+    return Math.max(0, WINDOW_MS - (this.#o.clock.monotonicMs() - startMs));
   }
 
   #leaveOut(client: Client, feed: Feed, offset: number): void {

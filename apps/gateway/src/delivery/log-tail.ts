@@ -23,6 +23,8 @@ import type { Gap } from './encode.js';
 
 /** Who is told of the entries of a target, in order. */
 export interface TailListener {
+  /** It is known where a target's log ends: entries follow from there. */
+  placed(target: string, epoch: string, last: number): void;
   entry(placed: PlacedEntry): void;
   /** Entries are lost to this gateway; what follows comes after `gap.to`, in epoch `gap.epoch`. */
   gap(gap: Gap): void;
@@ -329,6 +331,7 @@ export class LogTail {
       place.placed = true;
       place.epoch = epoch;
       place.last = page.last;
+      this.#o.listener.placed(place.target, epoch, page.last);
       return;
     }
     if (epoch !== place.epoch || page.last < place.last) {

@@ -4,9 +4,15 @@
  * read at once, and every write first asks whether anybody is still there.
  */
 import { STATUS_CODES } from 'node:http';
+import type { Clock } from '@carrierarr/platform';
 import { ClientError } from '@carrierarr/protocol';
 import type uWS from 'uWebSockets.js';
 import type { RequestFacts } from '../access/guard.js';
+
+/** What is kept of a piece for a client that has stopped to read, and how often it gets a byte of it. */
+const KEPT_BYTES_MAX = 4 * 1024;
+const DRIP_EVERY_MS = 3_000;
+const EMPTY = Buffer.alloc(0);
 
 export type Headers = Readonly<Record<string, string>>;
 
@@ -35,6 +41,7 @@ export class Exchange {
   readonly headers = new Map<string, string>();
   status = 0;
   readonly #res: uWS.HttpResponse;
+  readonly #clock: Clock;
   readonly #body: Promise<Buffer>;
   readonly #onGone = new Set<() => void>();
   #state: 'open' | 'streaming' | 'ended' | 'gone' = 'open';
@@ -42,12 +49,17 @@ export class Exchange {
   #resume: (() => void) | undefined;
 
   /** In the callback of the request, before anything is awaited. */
-  constructor(res: uWS.HttpResponse, req: uWS.HttpRequest, facts: RequestFacts, bodyBytesMax: number) {
+  constructor(
+    { res, req }: { res: uWS.HttpResponse; req: uWS.HttpRequest },
+    { facts, bodyBytesMax, clock }: { facts: RequestFacts; bodyBytesMax: number; clock: Clock },
+  ) {
     this.#res = res;
+    this.#clock = clock;
     this.method = req.getCaseSensitiveMethod();
     this.path = req.getUrl();
+    const query: string | undefined = req.getQuery();
     // Undefined when there is none, whatever the types say.
-    this.query = (req.getQuery() as string | undefined) ?? '';
+    this.query = query ?? '';
     this.contentType = req.getHeader('content-type');
     this.facts = facts;
     res.onAborted(() => this.#gone());
@@ -96,20 +108,44 @@ export class Exchange {
     this.#res.cork(() => this.#head(status, headers));
   }
 
-  /** Sends a piece. Resolves when the next one may follow, at once unless the client is slow. Throws ClientGoneError. */
+  /**
+   * Sends a piece. Resolves when the next one may follow, at once unless the client is slow. Throws ClientGoneError.
+   *
+   * uWebSockets.js gives a client up 10 s after a write that found no room, which is too soon for somebody who reads the
+   * output in a pager. Each such write begins that time anew, so the end of the piece is kept to write it byte by byte:
+   * enough for hours, and the memory for one piece is all that it costs.
+   */
   async write(piece: string | Buffer): Promise<void> {
     if (this.#state !== 'streaming') throw new ClientGoneError();
     if (piece.length === 0) return;
+    const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
+    const kept = Math.min(KEPT_BYTES_MAX, bytes.length - 1);
+    let rest = bytes.subarray(bytes.length - kept);
     let isFlowing = true;
     this.#res.cork(() => {
-      isFlowing = this.#res.write(piece);
+      isFlowing = this.#res.write(bytes.subarray(0, bytes.length - kept));
+      if (isFlowing && rest.length > 0) isFlowing = this.#res.write(rest);
+      else return;
+      rest = EMPTY;
     });
     if (isFlowing) return;
+    const timer = this.#clock.setInterval(() => {
+      if (rest.length === 0 || this.#state !== 'streaming') return;
+      let isTaken = false;
+      this.#res.cork(() => {
+        isTaken = this.#res.write(rest.subarray(0, 1));
+      });
+      rest = rest.subarray(1);
+      // Only a write that finds no room begins the time anew. This one found some, so go on until one does not.
+      if (isTaken) this.#continue();
+    }, DRIP_EVERY_MS);
     await new Promise<void>((resolve) => {
       this.#resume = resolve;
     });
+    timer.cancel();
     // It changed while we waited, which the compiler cannot know.
     if ((this.#state as string) === 'gone') throw new ClientGoneError();
+    if (rest.length > 0) await this.write(rest);
   }
 
   /** Ends an answer that was begun; the client sees that it is complete. */

@@ -23,6 +23,9 @@ const TICK_MS = 5_000;
 /** Ticks between signs of life on a quiet stream: below the 60 s of common proxies. */
 const TICKS_PER_SIGN = 5;
 
+/** Bytes gathered for one write, while there are more. */
+const WRITE_BYTES = 64 * 1024;
+
 /** Missing lines before the first line of a text answer: `<first>-<last> <reason>`. */
 export const GAP_HEADER = 'X-Carrierarr-Gap';
 
@@ -85,8 +88,14 @@ export class OutputRoute {
       exchange.answer({ status: 200, headers: format.headers });
       return;
     }
-    if (query.follow === 'true') await this.#follow(exchange, reader, execution, format, credential);
-    else await this.#copy(exchange, reader, format, bounds.last);
+    // Either may go on for long, if the client is slow.
+    const release = this.#d.limits.admit(exchange.facts.address);
+    try {
+      if (query.follow === 'true') await this.#follow(exchange, reader, execution, format, credential);
+      else await this.#copy(exchange, reader, format, bounds.last);
+    } finally {
+      release();
+    }
   }
 
   /** All there is now: up to `newest`, for a script may write faster than the client reads. */
@@ -110,8 +119,7 @@ export class OutputRoute {
     format: OutputFormat,
     credential: Credential,
   ): Promise<void> {
-    const { clock, limits, history, redis, stillValid, wakeOn } = this.#d;
-    const release = limits.admit(exchange.facts.address);
+    const { clock, history, redis, stillValid, wakeOn } = this.#d;
     const alarm = new Alarm();
     const stop = () => alarm.ring();
     let ticks = 0;
@@ -157,7 +165,6 @@ export class OutputRoute {
       this.#stops.delete(stop);
       timer.cancel();
       unwatch();
-      release();
     }
   }
 
@@ -175,14 +182,19 @@ export class OutputRoute {
   }
 
   async #send(exchange: Exchange, pieces: readonly Piece[], format: OutputFormat): Promise<void> {
+    let gathered: Buffer[] = [];
+    let bytes = 0;
     for (const piece of pieces) {
-      if (piece.kind === 'gap') {
-        this.#d.gaps.inc();
-        await exchange.write(format.gap(piece, this.#d.clock.now()));
-      } else {
-        await exchange.write(format.entry(piece.placed, piece.after));
-      }
+      if (piece.kind === 'gap') this.#d.gaps.inc();
+      const said = piece.kind === 'gap' ? format.gap(piece, this.#d.clock.now()) : format.entry(piece.placed, piece.after);
+      gathered.push(typeof said === 'string' ? Buffer.from(said) : said);
+      bytes += said.length;
+      if (bytes < WRITE_BYTES) continue;
+      await exchange.write(Buffer.concat(gathered));
+      gathered = [];
+      bytes = 0;
     }
+    await exchange.write(Buffer.concat(gathered));
   }
 
   async #finish(exchange: Exchange, reader: ExecutionReader, format: OutputFormat, why: EndReason): Promise<void> {

@@ -109,8 +109,10 @@ class Http implements HttpRoutes {
 
   /** The callback of uWebSockets.js: must not throw, nor touch the request later. */
   serve(res: uWS.HttpResponse, req: uWS.HttpRequest): void {
-    const beganMs = this.#d.clock.monotonicMs();
-    const exchange = new Exchange(res, req, this.#d.guard.read(res, req), this.#d.config.messageBytesMax);
+    const { clock, config, guard } = this.#d;
+    const beganMs = clock.monotonicMs();
+    const facts = guard.read(res, req);
+    const exchange = new Exchange({ res, req }, { facts, bodyBytesMax: config.messageBytesMax, clock });
     for (const [name, value] of Object.entries(SECURITY_HEADERS)) exchange.headers.set(name, value);
     const call = { route: 'none', subject: '' };
     void this.#pass(exchange, call)

@@ -143,14 +143,21 @@ export class Spool {
     if (this.#isStopped) return;
     let rest = body;
     let restLines = lines;
-    while (rest.length > ENTRY_BYTES_MAX && restLines > 1) {
-      // After the last line that fits; a longer one has an entry to itself.
-      const fits = rest.lastIndexOf(NEWLINE, ENTRY_BYTES_MAX);
-      const end = fits < 0 ? rest.indexOf(NEWLINE) : fits;
-      const piece = rest.subarray(0, end);
-      const pieceLines = countLines(piece);
-      this.#add(stream, pieceLines, piece);
-      rest = rest.subarray(end + 1);
+    for (;;) {
+      const room = ENTRY_BYTES_MAX - this.#openBytes - OVERHEAD_BYTES;
+      if (rest.length <= room) break;
+      // Up to the last line that fits; a line above the size of an entry has one to itself.
+      let end = restLines > 1 && room > 0 ? rest.lastIndexOf(NEWLINE, room) : -1;
+      if (end < 0 && this.#openLines > 0) {
+        this.#seal();
+        continue;
+      }
+      if (end < 0) end = rest.indexOf(NEWLINE);
+      if (end < 0) break;
+      const after = rest.subarray(end + 1);
+      const pieceLines = countFirst(rest, end, restLines);
+      this.#add(stream, pieceLines, rest.subarray(0, end));
+      rest = after;
       restLines -= pieceLines;
     }
     this.#add(stream, restLines, rest);
@@ -190,7 +197,6 @@ export class Spool {
   }
 
   #add(stream: StreamLetter, lines: number, body: Buffer): void {
-    if (this.#openLines > 0 && this.#openBytes + body.length + OVERHEAD_BYTES > ENTRY_BYTES_MAX) this.#seal();
     if (this.#openLines === 0) this.#openTimeMs = this.#o.clock.now();
     const run = this.#openRuns.at(-1);
     if (run?.stream === stream) run.lines += lines;
@@ -360,9 +366,14 @@ export class Spool {
   }
 }
 
-function countLines(body: Buffer): number {
+/** Lines before the newline at `end`, of `lines` joined by newlines; looks at the shorter side only. */
+function countFirst(body: Buffer, end: number, lines: number): number {
+  return end < body.length / 2 ? countLines(body, 0, end) : lines - countLines(body, end + 1, body.length);
+}
+
+function countLines(body: Buffer, from: number, to: number): number {
   let lines = 1;
-  for (let at = body.indexOf(NEWLINE); at >= 0; at = body.indexOf(NEWLINE, at + 1)) lines++;
+  for (let i = from; i < to; i++) if (body[i] === NEWLINE) lines++;
   return lines;
 }
 

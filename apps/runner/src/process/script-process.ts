@@ -79,24 +79,28 @@ export class ScriptProcess {
     statusLines?.on('line', (line) => {
       const [what, value] = line.split(' ');
       if (what === 'started') this.#hasStarted(Number(value));
-      else if (what === 'abandoned') abandoned.resolve();
-      else if (what === 'exited') {
+      else if (what === 'abandoned') {
+        // After the end it only means that there is nobody left to send heartbeats to.
+        if (!this.#hasExited) abandoned.resolve();
+      } else if (what === 'exited') {
         this.#hasExited = true;
         exited.resolve(Number(value));
       }
     });
-    this.gone = watchdog.then(async (result) => {
+    watchdog.once('exit', (code, signal) => {
+      // Its status may come a moment later than its end; the code is the same. By a signal: somebody killed it, and what
+      // it watched must not go on.
+      if (signal !== null) this.kill();
+      this.#hasExited = true;
+      exited.resolve(code ?? SIGKILL_CODE);
+    });
+    this.gone = watchdog.then((result) => {
       this.#killTimer?.cancel();
       // The guard, if it still is there, sees the end of the heartbeats.
       this.#heartbeat.destroy();
       if (this.#group === undefined) {
         const cause = result.cause ?? new Error(result.shortMessage ?? 'bash ended at once');
         this.#started.reject(new SpawnError(`The script's watchdog could not be started: ${(cause as Error).message}`, { cause }));
-      }
-      if (!this.#hasExited) {
-        // Somebody killed the watchdog: what it watched must not go on.
-        this.#signal('SIGKILL');
-        exited.resolve(SIGKILL_CODE);
       }
       status?.destroy();
     });
