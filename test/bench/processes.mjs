@@ -82,7 +82,7 @@ export class Child {
   async stop() {
     this.process.stdin.end();
     this.process.kill('SIGTERM');
-    const insist = setTimeout(() => this.process.kill('SIGKILL'), 1000);
+    const insist = setTimeout(() => this.process.kill('SIGKILL'), 5000);
     await this.closed.catch(() => {});
     clearTimeout(insist);
   }

@@ -68,9 +68,15 @@ const feedArgs = (options) =>
     'line-bytes': options.lineBytes,
   });
 
-/** @type {System['feed']} */
+/** A feeder in JavaScript, see pace.mjs. @param {string} name @param {FeedOptions} options */
+const pacedFeed = (name, options) =>
+  new Child(process.execPath, [join(here, name), '--redis-url', options.redisUrl, ...feedArgs(options)]);
+
+/** At a given rate by the same kind of feeder as ours; as fast as it goes by one in C, or it would be the bottleneck. @type {System['feed']} */
 const publishLines = (feed, options) =>
-  new Child(feed, [...toArgs({ 'redis-port': options.redisPort }), ...feedArgs(options)]);
+  options.linesPerSecond
+    ? pacedFeed('feed-publish.mjs', options)
+    : new Child(feed, [...toArgs({ 'redis-port': options.redisPort }), ...feedArgs(options)]);
 
 /** A reference in reference/<name>.mjs, which prints its port. @param {string} name @returns {System} */
 const reference = (name) => ({
@@ -119,8 +125,7 @@ const carrierarr = {
   ping: '{"type":"ping"}',
   trigger: '{"type":"command","command":"flood","args":["%LINES%"],"target":"bench-0"}',
   kinds: ['flow', 'stall', 'idle', 'pipeline'],
-  feed: (_feed, options) =>
-    new Child(process.execPath, [join(here, 'feed-store.mjs'), '--redis-url', options.redisUrl, ...feedArgs(options)]),
+  feed: (_feed, options) => pacedFeed('feed-store.mjs', options),
   start: async ({ redisUrl, script }, kind) => {
     await forgetEverything(redisUrl);
     const port = await freePort();

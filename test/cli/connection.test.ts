@@ -188,6 +188,16 @@ describe('a connection to a gateway', () => {
     });
   });
 
+  it('says so once when it cannot read a message, and goes on', async () => {
+    const { connection, lines, notices } = connect();
+    await connection.start();
+    for (let count = 0; count < 2; count++) gateway.raw('{"type":"migrate","delay_ms":0.5}');
+    gateway.raw('{"type":"of a later version"}\n\nnot JSON');
+    gateway.lines(execution, 'stdout', ['a']);
+    await vi.waitFor(() => expect(lines).toEqual(['a']));
+    expect(notices).toEqual([expect.stringContaining('sent a `migrate` message that this version cannot read')]);
+  });
+
   it('passes on gaps, notices and a log that begins anew', async () => {
     const { connection, messages } = connect();
     await connection.start();

@@ -120,6 +120,11 @@ export class FakeGateway {
     this.#clients.clear();
   }
 
+  /** Sends a frame to everybody as it is. */
+  raw(frame: string): void {
+    for (const { socket } of this.#clients) socket.send(frame);
+  }
+
   /** Sends to everybody a message that is not of a log. */
   broadcast(body: Body): void {
     for (const client of this.#clients) send(client, body);

@@ -12,28 +12,20 @@ class Kept extends Writable {
   }
 }
 
-export class FakeHost implements Host {
+export class FakeHost extends EventEmitter implements Host {
   readonly command = 'carrierarr';
   readonly env: NodeJS.ProcessEnv;
   readonly stdin: PassThrough & { isTTY?: boolean } = new PassThrough();
   readonly stdout = new Kept();
   readonly stderr = new Kept();
-  readonly #signals = new EventEmitter();
 
   constructor(env: NodeJS.ProcessEnv = {}) {
+    super();
     this.env = { XDG_CONFIG_HOME: '/nonexistent', ...env };
   }
 
-  on(event: string, listener: (...args: any[]) => void): void {
-    this.#signals.on(event, listener);
-  }
-
-  off(event: string, listener: (...args: any[]) => void): void {
-    this.#signals.off(event, listener);
-  }
-
   signal(signal: 'SIGINT' | 'SIGTERM'): void {
-    this.#signals.emit(signal);
+    this.emit(signal);
   }
 
   /** As if a person sat there. */

@@ -5,8 +5,8 @@ interface Generator {
   generatedDocs(): Promise<Map<string, string>>;
 }
 const root = new URL('../../', import.meta.url);
-const { generatedDocs } = (await import(new URL('scripts/generate-docs.mjs', root).pathname)) as Generator;
-const docs = await generatedDocs();
+const generator = (await import(new URL('scripts/generate-docs.mjs', root).pathname)) as Generator;
+const docs = await generator.generatedDocs();
 
 describe('a generated document', () => {
   it.each([...docs])('is what the code says: %s (else run `npm run docs`)', (path, text) => {

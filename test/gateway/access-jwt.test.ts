@@ -12,7 +12,8 @@ import { Jwt } from '../../apps/gateway/src/access/jwt.js';
 
 const clock = new FakeClock();
 const nowS = clock.now() / 1000;
-const logger = { info: vi.fn(), warn: vi.fn(), error: vi.fn() };
+type Log = (...args: unknown[]) => void;
+const logger = { info: vi.fn<Log>(), warn: vi.fn<Log>(), error: vi.fn<Log>() };
 const ours = { issuer: 'https://id.example', audience: 'carrierarr', subjectClaim: 'sub', clock, logger };
 const good = { iss: ours.issuer, aud: ours.audience, sub: 'alice', exp: nowS + 60 };
 
@@ -91,7 +92,12 @@ describe('a JSON Web Token', () => {
     ];
     for (const [what, token, message] of tokens) {
       const answer = await jwt.verify(token);
-      expect(answer, what).toMatchObject({ kind: 'invalid', retryable: false, message: expect.stringMatching(message) });
+      expect({ what, ...answer }).toMatchObject({
+        what,
+        kind: 'invalid',
+        retryable: false,
+        message: expect.stringMatching(message),
+      });
     }
     expect(logger.error).not.toHaveBeenCalled();
     jwt.stop();

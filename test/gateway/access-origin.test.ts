@@ -9,13 +9,31 @@ function verdict(rules: OriginRules, origin: string, host: string, isSecure?: bo
 }
 
 describe('the Host on loopback without authentication', () => {
-  it.each(['localhost', 'localhost:8090', 'LOCALHOST:1', 'app.localhost:8090', '127.0.0.1', '127.9.8.7:80', '[::1]:8090', '[::1]', 'localhost.:80'])(
-    'may be %s',
-    (host) => expect(checkHost(loopback, host)).toBeUndefined(),
-  );
+  it.each([
+    'localhost',
+    'localhost:8090',
+    'LOCALHOST:1',
+    'app.localhost:8090',
+    '127.0.0.1',
+    '127.9.8.7:80',
+    '[::1]:8090',
+    '[::1]',
+    'localhost.:80',
+  ])('may be %s', (host) => expect(checkHost(loopback, host)).toBeUndefined());
   it.each([
     ...['evil.example', 'evil.example:8090', 'localhost.evil.example', '127.0.0.1.evil.example', '127.0.0.1.nip.io:80'],
-    ...['', '10.0.0.1', '0.0.0.0:8090', '[::]:80', '[fe80::1]:80', 'localhost:8090:1', 'localhost@evil.example', 'a b', '127.1', '2130706433'],
+    ...[
+      '',
+      '10.0.0.1',
+      '0.0.0.0:8090',
+      '[::]:80',
+      '[fe80::1]:80',
+      'localhost:8090:1',
+      'localhost@evil.example',
+      'a b',
+      '127.1',
+      '2130706433',
+    ],
   ])('may not be %j', (host) => expect(checkHost(loopback, host)?.code).toBe('host_refused'));
 
   it('may be that of an origin somebody listed, which is how a proxy on this machine is named', () => {
@@ -74,17 +92,33 @@ describe('the Origin', () => {
     expect(verdict(rules, 'https://dash.example', 'gw.example')).toBe('allowed');
     expect(verdict(rules, 'https://dash.example:443', 'gw.example')).toBe('allowed');
     expect(verdict(rules, 'app://desk', 'gw.example')).toBe('allowed');
-    for (const origin of ['http://dash.example', 'https://dash.example:444', 'https://x.dash.example', 'https://dash.example.evil.example', 'null']) {
-      expect(verdict(rules, origin, 'gw.example'), origin).toBe('origin_refused');
+    for (const origin of [
+      'http://dash.example',
+      'https://dash.example:444',
+      'https://x.dash.example',
+      'https://dash.example.evil.example',
+      'null',
+    ]) {
+      expect([origin, verdict(rules, origin, 'gw.example')]).toEqual([origin, 'origin_refused']);
     }
   });
 
   it('of any loopback port may use a gateway of this machine, other websites may not', () => {
-    for (const origin of ['http://localhost:3000', 'https://127.0.0.1:1', 'http://[::1]:5173', 'http://app.localhost']) {
-      expect(verdict(loopback, origin, 'localhost:8090'), origin).toBe('allowed');
+    for (const origin of [
+      'http://localhost:3000',
+      'https://127.0.0.1:1',
+      'http://[::1]:5173',
+      'http://app.localhost',
+    ]) {
+      expect([origin, verdict(loopback, origin, 'localhost:8090')]).toEqual([origin, 'allowed']);
     }
-    for (const origin of ['https://evil.example', 'http://localhost.evil.example', 'http://10.0.0.1', 'chrome-extension://localhost']) {
-      expect(verdict(loopback, origin, 'localhost:8090'), origin).toBe('origin_refused');
+    for (const origin of [
+      'https://evil.example',
+      'http://localhost.evil.example',
+      'http://10.0.0.1',
+      'chrome-extension://localhost',
+    ]) {
+      expect([origin, verdict(loopback, origin, 'localhost:8090')]).toEqual([origin, 'origin_refused']);
     }
   });
 
@@ -99,8 +133,16 @@ describe('the Origin', () => {
 
   it('is written in one way', () => {
     expect(normaliseOrigin('HTTPS://Dash.Example:443')).toBe('https://dash.example');
-    for (const text of ['https://dash.example/', 'https://*.example', 'dash.example', '*', '', 'https://', 'https://a b']) {
-      expect(normaliseOrigin(text), text).toBeUndefined();
+    for (const text of [
+      'https://dash.example/',
+      'https://*.example',
+      'dash.example',
+      '*',
+      '',
+      'https://',
+      'https://a b',
+    ]) {
+      expect([text, normaliseOrigin(text)]).toEqual([text, undefined]);
     }
   });
 });

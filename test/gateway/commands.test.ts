@@ -11,7 +11,8 @@ let redis: TestRedis;
 let connection: Redis;
 let health: RedisHealth;
 const keys = new Keys('t');
-const logger = { info: vi.fn(), warn: vi.fn() };
+type Log = (...args: unknown[]) => void;
+const logger = { info: vi.fn<Log>(), warn: vi.fn<Log>() };
 const clock = new FakeClock(Date.now());
 
 beforeAll(async () => {
@@ -21,7 +22,7 @@ beforeAll(async () => {
   // On the real clock: the tests move the other one faster than Redis answers.
   health = new RedisHealth({ connection, clock: systemClock, logger });
   health.start();
-  await vi.waitFor(() => expect(health.state.kind).toBe('available'));
+  await vi.waitUntil(() => health.state.kind === 'available');
 });
 afterAll(async () => {
   health.stop();
@@ -34,26 +35,39 @@ beforeEach(async () => {
 
 function build(overrides: Partial<CommandsOptions> = {}) {
   const history = { entriesMax: 1000, bytesMax: 1 << 20, ageMaxMs: 3_600_000, executionsMs: 60_000 };
-  const store = new CommandStore({ connection, keys, history, queueLengthMax: 2, pendingTargetsMax: 64, idempotencyMs: 60_000 });
+  const store = new CommandStore({
+    connection,
+    keys,
+    history,
+    queueLengthMax: 2,
+    pendingTargetsMax: 64,
+    idempotencyMs: 60_000,
+  });
   const metrics = createMetrics({ program: 't', version: '0', hasProcessMetrics: false });
   const commands = new Commands({
     ...{ store, connection, keys, redis: health, gatewayId: 'gw', queueLengthMax: 2, clock, logger, metrics },
-    drain: { add: vi.fn(async () => undefined) },
-    runners: { seenSince: vi.fn(async () => [{}] as never) },
+    drain: { add: async () => undefined },
+    runners: { seenSince: async () => [{}] as never },
     ...overrides,
   });
   return { commands, store, metrics };
 }
 
 const start = { target: 'w1', command: 'start', subject: 's', address: 'a' };
-const codeOf = (work: Promise<unknown>) => work.then(() => 'ok', (error: unknown) => (error instanceof ClientError ? error.code : String(error)));
+const codeOf = (work: Promise<unknown>) =>
+  work.then(
+    () => 'ok',
+    (error: unknown) => (error instanceof ClientError ? error.code : String(error)),
+  );
 
 describe('submit', () => {
   it('takes an empty target for the default one', async () => {
     const { commands } = build();
     expect(await commands.submit({ ...start, target: '' })).toMatchObject({ target: 'default' });
     expect(normaliseTarget(null)).toBe('default');
-    expect(() => normaliseTarget('gpu-*')).toThrow(/Expected the name of a target, got "gpu-\*": a target must not contain/);
+    expect(() => normaliseTarget('gpu-*')).toThrow(
+      /Expected the name of a target, got "gpu-\*": a target must not contain/,
+    );
   });
 
   it('accepts a command whose drain job cannot be added, and says so in log and metrics', async () => {
@@ -72,7 +86,17 @@ describe('submit', () => {
     expect(await codeOf(commands.submit(start))).toBe('no_runner');
     expect(seenSince).toHaveBeenCalledTimes(1);
     const seen_at = new Date(clock.now()).toISOString();
-    await runners.announce({ id: 'r', incarnation: 'i', version: '0', host: 'h', pid: 1, concurrency: 1, running: 0, started_at: seen_at, seen_at });
+    await runners.announce({
+      id: 'r',
+      incarnation: 'i',
+      version: '0',
+      host: 'h',
+      pid: 1,
+      concurrency: 1,
+      running: 0,
+      started_at: seen_at,
+      seen_at,
+    });
     clock.advance(250);
     await Promise.all([commands.submit(start), commands.submit(start)]);
     clock.advance(1_999);
@@ -93,14 +117,16 @@ describe('submit', () => {
     const submitted = codeOf(commands.submit(start));
     const killed = codeOf(commands.kill({ target: 'w1', subject: 's' }));
     await clock.advanceAsync(999);
-    expect(await Promise.race([submitted, 'waiting'])).toBe('waiting');
+    expect(await Promise.race([submitted, Promise.resolve('waiting')])).toBe('waiting');
     await clock.advanceAsync(1);
     expect(await Promise.all([submitted, killed])).toEqual(['unavailable', 'unavailable']);
   });
 
   it('is refused when too many targets have commands waiting', async () => {
     const { commands } = build();
-    const codes = await Promise.all(Array.from({ length: 200 }, (_, i) => codeOf(commands.submit({ ...start, target: `w${i}` }))));
+    const codes = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => codeOf(commands.submit({ ...start, target: `w${i}` }))),
+    );
     expect(codes).toContain('too_many_pending');
   });
 });
@@ -114,14 +140,18 @@ describe('kill', () => {
     const next = await commands.submit(start);
     await store.claim('w1', { id: 'r', incarnation: 'i' });
     expect(await commands.kill({ target: 'w1', subject: 's' })).toEqual({ execution, target: 'w1', state: 'killing' });
-    expect(await commands.kill({ target: 'w1', execution: next.execution, subject: 's' })).toMatchObject({ state: 'cancelled' });
-    expect(await codeOf(commands.kill({ target: 'w1', execution: next.execution, subject: 's' }))).toBe('already_ended');
+    expect(await commands.kill({ target: 'w1', execution: next.execution, subject: 's' })).toMatchObject({
+      state: 'cancelled',
+    });
+    expect(await codeOf(commands.kill({ target: 'w1', execution: next.execution, subject: 's' }))).toBe(
+      'already_ended',
+    );
   });
 });
 
 describe('the health of Redis', () => {
   it('is told to listeners once for each change, and to readiness', async () => {
-    const readiness = { set: vi.fn() };
+    const readiness = { set: vi.fn<(name: string, ok: boolean, detail?: string) => void>() };
     const own = new RedisHealth({ connection, clock, logger, readiness });
     const seen: string[] = [];
     own.onChange(({ kind }) => seen.push(kind));

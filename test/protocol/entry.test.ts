@@ -8,7 +8,7 @@ import {
   type Run,
   type StreamLetter,
 } from '@carrierarr/protocol';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 const line = fc.string({ unit: 'grapheme', maxLength: 40 }).map((text) => text.replaceAll('\n', '\r'));

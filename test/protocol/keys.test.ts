@@ -1,5 +1,5 @@
 import { executionIdOf, Keys, PARTITIONS, partitionOf, partitionOfExecution, targetSchema } from '@carrierarr/protocol';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 const keys = new Keys('carrierarr');

@@ -12,7 +12,7 @@ import {
   VERB_LENGTH_MAX,
   verbSchema,
 } from '@carrierarr/protocol';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 const accepts = (schema: { safeParse(value: unknown): { success: boolean } }, value: unknown) =>

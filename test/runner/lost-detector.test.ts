@@ -28,7 +28,9 @@ describe('LostDetector', () => {
   });
 
   it('never finds a lease lost that is renewed now and then', () => {
-    expect(look(new LostDetector(), 0, 600_000, (ms) => [lease({ beat: String(Math.floor(ms / 9000)) })])).toBeUndefined();
+    expect(
+      look(new LostDetector(), 0, 600_000, (ms) => [lease({ beat: String(Math.floor(ms / 9000)) })]),
+    ).toBeUndefined();
   });
 
   it('begins anew when it did not look for a while, as when Redis or itself was away', () => {
@@ -53,18 +55,21 @@ describe('LostDetector', () => {
 
   it('never finds a runner lost that renews each second, whatever outages and pauses there are', () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.integer({ min: 100, max: 20_000 }), fc.integer({ min: 0, max: 6000 }))), (looks) => {
-        const detector = new LostDetector();
-        let ms = 0;
-        for (const [pauseMs, tookMs] of looks) {
-          ms += pauseMs;
-          // Read at any time between question and answer; renewed at least every 5 s, as after a broken connection.
-          const beat = String(Math.floor((ms + tookMs / 2) / 5000));
-          const lost = detector.observe({ leases: [lease({ beat })], askedMs: ms, answeredMs: ms + tookMs });
-          expect(lost).toEqual([]);
-          ms += tookMs;
-        }
-      }),
+      fc.property(
+        fc.array(fc.tuple(fc.integer({ min: 100, max: 20_000 }), fc.integer({ min: 0, max: 6000 }))),
+        (looks) => {
+          const detector = new LostDetector();
+          let ms = 0;
+          for (const [pauseMs, tookMs] of looks) {
+            ms += pauseMs;
+            // Read at any time between question and answer; renewed at least every 5 s, as after a broken connection.
+            const beat = String(Math.floor((ms + tookMs / 2) / 5000));
+            const lost = detector.observe({ leases: [lease({ beat })], askedMs: ms, answeredMs: ms + tookMs });
+            expect(lost).toEqual([]);
+            ms += tookMs;
+          }
+        },
+      ),
     );
   });
 });

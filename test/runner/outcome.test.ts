@@ -3,12 +3,21 @@ import { decideOutcome } from '../../apps/runner/src/outcome.js';
 
 describe('decideOutcome', () => {
   it('takes the exit code of a script that ended by itself', () => {
-    expect(decideOutcome({ kind: 'exited', exit: { code: 0 } }, { code: 0 })).toEqual({ outcome: 'succeeded', exitCode: 0 });
-    expect(decideOutcome({ kind: 'exited', exit: { code: 3 } }, { code: 3 })).toEqual({ outcome: 'failed', exitCode: 3 });
+    expect(decideOutcome({ kind: 'exited', exit: { code: 0 } }, { code: 0 })).toEqual({
+      outcome: 'succeeded',
+      exitCode: 0,
+    });
+    expect(decideOutcome({ kind: 'exited', exit: { code: 3 } }, { code: 3 })).toEqual({
+      outcome: 'failed',
+      exitCode: 3,
+    });
     expect(decideOutcome({ kind: 'exited', exit: { code: 139 } }, { code: 139 })).toEqual({
       ...{ outcome: 'failed', exitCode: 139, signal: 'SIGSEGV' },
     });
-    expect(decideOutcome({ kind: 'exited', exit: { code: 255 } }, { code: 255 })).toEqual({ outcome: 'failed', exitCode: 255 });
+    expect(decideOutcome({ kind: 'exited', exit: { code: 255 } }, { code: 255 })).toEqual({
+      outcome: 'failed',
+      exitCode: 255,
+    });
   });
 
   it('calls a killed script killed, however it left', () => {

@@ -42,7 +42,10 @@ describe('an outage of Redis', () => {
     await redis.kill();
     await allGone(all, 15_000);
     await redis.start();
-    expect(await client.ended(id)).toMatchObject({ outcome: 'killed', reason: expect.stringContaining('could not reach Redis') });
+    expect(await client.ended(id)).toMatchObject({
+      outcome: 'killed',
+      reason: expect.stringContaining('could not reach Redis'),
+    });
   }, 60_000);
 
   it('does not keep a runner from stopping', async () => {

@@ -44,7 +44,11 @@ describe.concurrent('the watchdog', () => {
     runner.kill('SIGSTOP');
     await allGone(all, 9000);
     runner.kill('SIGCONT');
-    expect(await client.ended(id)).toMatchObject({ outcome: 'killed', exit_code: 137, reason: expect.stringContaining('stalled') });
+    expect(await client.ended(id)).toMatchObject({
+      outcome: 'killed',
+      exit_code: 137,
+      reason: expect.stringContaining('stalled'),
+    });
   }, 30_000);
 
   it('cannot be escaped by a script that kills its group or its parent', async () => {

@@ -35,7 +35,12 @@ describe('a command', () => {
   it('runs, and its lines and outcome reach the log in order', async () => {
     await withRunner([], async (client, runner) => {
       const id = await client.submit('w1', 'both');
-      expect(await client.ended(id)).toMatchObject({ outcome: 'succeeded', exit_code: 0, lines: 3, truncated_lines: 0 });
+      expect(await client.ended(id)).toMatchObject({
+        outcome: 'succeeded',
+        exit_code: 0,
+        lines: 3,
+        truncated_lines: 0,
+      });
       const { lines, events } = await client.output('w1');
       expect([...lines].sort()).toEqual(['e:two', 'o:one', 'o:three']);
       expect(lines.indexOf('o:one')).toBeLessThan(lines.indexOf('o:three'));
@@ -47,8 +52,14 @@ describe('a command', () => {
 
   it('ends with the exit code of its script, or the signal that ended it', async () => {
     await withRunner([], async (client) => {
-      expect(await client.ended(await client.submit('w', 'exit', ['7']))).toMatchObject({ outcome: 'failed', exit_code: 7 });
-      expect(await client.ended(await client.submit('w', 'exit', ['127']))).toMatchObject({ outcome: 'failed', exit_code: 127 });
+      expect(await client.ended(await client.submit('w', 'exit', ['7']))).toMatchObject({
+        outcome: 'failed',
+        exit_code: 7,
+      });
+      expect(await client.ended(await client.submit('w', 'exit', ['127']))).toMatchObject({
+        outcome: 'failed',
+        exit_code: 127,
+      });
       expect(await client.ended(await client.submit('w', 'suicide'))).toMatchObject({
         ...{ outcome: 'failed', exit_code: 139, signal: 'SIGSEGV' },
       });
@@ -56,7 +67,22 @@ describe('a command', () => {
   });
 
   it('gets its arguments untouched, whatever they hold', async () => {
-    const args = ['$(id)', '`id`', '; rm -rf /', '--upload-pack=x', '-e', '@/etc/passwd', 'a b', '*', '', "it's", '"q"', '\\n', '$HOME', '漢字'];
+    const args = [
+      '$(id)',
+      '`id`',
+      '; rm -rf /',
+      '--upload-pack=x',
+      '-e',
+      '@/etc/passwd',
+      'a b',
+      '*',
+      '',
+      "it's",
+      '"q"',
+      '\\n',
+      '$HOME',
+      '漢字',
+    ];
     await withRunner([], async (client) => {
       await client.ended(await client.submit('w', 'echo', args));
       expect((await client.output('w')).lines).toEqual(args.map((arg) => `o:${arg}`));
@@ -68,7 +94,13 @@ describe('a command', () => {
   });
 
   it('gets the environment of the runner without what configures carrierarr, and facts about itself', async () => {
-    const env = { PATH: process.env['PATH'], MINE: 'x', CARRIERARR_REDIS_PASSWORD: 'pw', EC2_AGENT_TARGET: 'wrong', CARRIERARR_TARGET: 'wrong' };
+    const env = {
+      PATH: process.env['PATH'],
+      MINE: 'x',
+      CARRIERARR_REDIS_PASSWORD: 'pw',
+      EC2_AGENT_TARGET: 'wrong',
+      CARRIERARR_TARGET: 'wrong',
+    };
     await withRunner(
       [],
       async (client) => {
@@ -135,7 +167,10 @@ describe('a command', () => {
 
   it('that is not allowed, or whose script cannot be started, is rejected with what to do', async () => {
     await withRunner(['--allowed-commands', 'start,stop'], async (client) => {
-      expect(await client.ended(await client.submit('w', 'echo'))).toMatchObject({ outcome: 'rejected', exit_code: -1 });
+      expect(await client.ended(await client.submit('w', 'echo'))).toMatchObject({
+        outcome: 'rejected',
+        exit_code: -1,
+      });
       expect((await client.output('w')).events[1]).toMatchObject({ code: 'command_not_allowed' });
     });
     const cases: [name: string, content: string, mode: number, code: number, text: RegExp][] = [
@@ -147,8 +182,14 @@ describe('a command', () => {
       await writeFile(script, content);
       await chmod(script, mode);
       await withRunner(['--script', script], async (client) => {
-        expect(await client.ended(await client.submit('w', 'x'))).toMatchObject({ outcome: 'rejected', exit_code: code });
-        expect((await client.output('w')).events[1]).toMatchObject({ code: 'cannot_execute', error: expect.stringMatching(text) });
+        expect(await client.ended(await client.submit('w', 'x'))).toMatchObject({
+          outcome: 'rejected',
+          exit_code: code,
+        });
+        expect((await client.output('w')).events[1]).toMatchObject({
+          code: 'cannot_execute',
+          error: expect.stringMatching(text),
+        });
       });
     }
     await withRunner(['--script', '/no/such/script'], async (client) => {
@@ -194,7 +235,10 @@ describe('ending a command', () => {
       const long = await client.submit('b', 'sleep', ['1000'], { timeoutMs: 3_600_000 });
       expect(await client.ended(short)).toMatchObject({ outcome: 'timed-out', exit_code: 124 });
       expect(await client.ended(long)).toMatchObject({ outcome: 'timed-out', exit_code: 124 });
-      expect((await client.output('a')).events[1]).toMatchObject({ code: 'timed_out', error: expect.stringContaining('0.3 s') });
+      expect((await client.output('a')).events[1]).toMatchObject({
+        code: 'timed_out',
+        error: expect.stringContaining('0.3 s'),
+      });
     });
   });
 
@@ -292,7 +336,9 @@ describe('a runner', () => {
   it('with the id of another, later started one gives up, and what it ran is lost, not run twice', async () => {
     const client = startClient(redis);
     const failures: Error[] = [];
-    const old = await startRunner(redis, client, ['--runner-id', 'r'], { onFatal: (error) => void failures.push(error) });
+    const old = await startRunner(redis, client, ['--runner-id', 'r'], {
+      onFatal: (error) => void failures.push(error),
+    });
     const id = await client.submit('w', 'sleep', ['1000']);
     const [pid] = pids(await client.line('w', /pids/));
     const young = await startRunner(redis, client, ['--runner-id', 'r']);
@@ -306,7 +352,9 @@ describe('a runner', () => {
 
   it('needs a script', async () => {
     const client = startClient(redis);
-    await expect(startRunner(redis, client, [], { config: { ...({} as never), script: null } })).rejects.toThrow(ConfigError);
+    await expect(startRunner(redis, client, [], { config: { ...({} as never), script: null } })).rejects.toThrow(
+      ConfigError,
+    );
   });
 
   it('is announced, and ready while it has Redis', async () => {

@@ -6,7 +6,14 @@ import { fileURLToPath } from 'node:url';
 import { createLogger, createMetrics, loadConfig, Readiness, redisSettings } from '@carrierarr/platform';
 import { type Execution, Keys, type LogEvent } from '@carrierarr/protocol';
 import { createRunner, runnerSchema, type RunnerOptions } from '@carrierarr/runner';
-import { CommandStore, defineScripts, DrainQueue, ExecutionHistory, OutputLog, type Submission } from '@carrierarr/store';
+import {
+  CommandStore,
+  defineScripts,
+  DrainQueue,
+  ExecutionHistory,
+  OutputLog,
+  type Submission,
+} from '@carrierarr/store';
 import { expect, vi } from 'vitest';
 import type { TestRedis } from '../support/redis.js';
 
@@ -65,13 +72,14 @@ export function startClient(redis: TestRedis) {
     async output(target: string): Promise<{ lines: string[]; events: LogEvent[] }> {
       const lines: string[] = [];
       const events: LogEvent[] = [];
-      for (let after = 0; ; ) {
+      for (let after = 0; ;) {
         const { entries, last } = await log.read(target, after, 1000);
         for (const { entry } of entries) {
           if (entry.kind === 'event') events.push(entry.event);
           else if (entry.kind === 'lines') {
             const texts = entry.body.toString('utf8').split('\n');
-            for (const run of entry.runs) for (let i = 0; i < run.lines; i++) lines.push(`${run.stream}:${texts.shift()}`);
+            for (const run of entry.runs)
+              for (let i = 0; i < run.lines; i++) lines.push(`${run.stream}:${texts.shift()}`);
           }
         }
         after = entries.at(-1)?.last ?? last;
@@ -97,8 +105,23 @@ export function startClient(redis: TestRedis) {
 export type TestClient = ReturnType<typeof startClient>;
 
 /** Starts a runner for a client's prefix. `flags` as on the command line. */
-export async function startRunner(redis: TestRedis, client: TestClient, flags: string[] = [], more: Partial<RunnerOptions> = {}) {
-  const argv = ['--script', SCRIPT, '--redis-url', redis.url, '--redis-key-prefix', client.prefix, '--shutdown-grace', '0', ...flags];
+export async function startRunner(
+  redis: TestRedis,
+  client: TestClient,
+  flags: string[] = [],
+  more: Partial<RunnerOptions> = {},
+) {
+  const argv = [
+    '--script',
+    SCRIPT,
+    '--redis-url',
+    redis.url,
+    '--redis-key-prefix',
+    client.prefix,
+    '--shutdown-grace',
+    '0',
+    ...flags,
+  ];
   const loaded = loadConfig({ program: 'runner', summary: '', schema: runnerSchema, argv, env: {} });
   if (loaded.kind !== 'config') throw new Error('help');
   const metrics = createMetrics({ program: 'runner', version: 'test', hasProcessMetrics: false });
@@ -139,9 +162,25 @@ export function buildRunner(): void {
 }
 
 /** A runner in a process of its own, to be killed and stopped. Call {@link buildRunner} first. */
-export async function startRunnerProcess(redis: TestRedis, client: TestClient, flags: string[] = []): Promise<ChildProcess> {
-  const argv = ['--script', SCRIPT, '--redis-url', redis.url, '--redis-key-prefix', client.prefix, '--log-level', 'warn', ...flags];
-  const child = spawn(process.execPath, [fixture('runner-process.mjs'), ...argv], { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function startRunnerProcess(
+  redis: TestRedis,
+  client: TestClient,
+  flags: string[] = [],
+): Promise<ChildProcess> {
+  const argv = [
+    '--script',
+    SCRIPT,
+    '--redis-url',
+    redis.url,
+    '--redis-key-prefix',
+    client.prefix,
+    '--log-level',
+    'warn',
+    ...flags,
+  ];
+  const child = spawn(process.execPath, [fixture('runner-process.mjs'), ...argv], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await new Promise<void>((resolve, reject) => {
     child.stdout.on('data', (chunk) => String(chunk).includes('ready') && resolve());
     child.once('exit', (code) => reject(new Error(`the runner ended with ${code}`)));

@@ -24,7 +24,9 @@ async function occupyRunners(it: Installation, client: NewClient, verbs: readonl
     await it.started(accepted.commandId);
     held.push({ ...accepted, target, runner: await it.runnerOf(accepted.execution) });
     const covered = it.runners.every((runner) =>
-      verbs.every((verb) => held.some((one, index) => one.runner === runner && verbs[(index + 1) % verbs.length] === verb)),
+      verbs.every((verb) =>
+        held.some((one, index) => one.runner === runner && verbs[(index + 1) % verbs.length] === verb),
+      ),
     );
     if (covered) return held;
   }
@@ -39,7 +41,10 @@ test('when a gateway is killed in the middle of the stream its clients go on at 
   const still = await it.newClient('still', { gateway: other, targets: '*' });
   const old = await it.oldClient('old', doomed);
   const held = [await moving.submit('worker-1', 'hold', 50, 0.01), await wide.submit('worker-2', 'hold', 3, 0.005)];
-  await until('the streams to run', () => moving.session.lineCount('worker-1') > 300 && old.session.lineCount('worker-2') > 20);
+  await until(
+    'the streams to run',
+    () => moving.session.lineCount('worker-1') > 300 && old.session.lineCount('worker-2') > 20,
+  );
 
   old.session.cut();
   it.retire(doomed);
@@ -62,7 +67,10 @@ test('when a runner is killed its commands end as lost, its scripts die, nothing
   const old = await it.oldClient('old', it.gateway(1));
   const held = await occupyRunners(it, client, ['hold', 'fork']);
   const doomed = it.runner(0);
-  const [victims, others] = [held.filter(({ runner }) => runner === doomed), held.filter(({ runner }) => runner !== doomed)];
+  const [victims, others] = [
+    held.filter(({ runner }) => runner === doomed),
+    held.filter(({ runner }) => runner !== doomed),
+  ];
   for (const { target } of victims) await client.submit(target, 'write', 20);
 
   it.retire(doomed);
@@ -95,7 +103,10 @@ test('a runner that was frozen past its lease finds its commands lost and its sc
   const client = await it.newClient('client', { targets: '*' });
   const held = await occupyRunners(it, client, ['hold']);
   const frozen = it.runner(0);
-  const [victims, others] = [held.filter(({ runner }) => runner === frozen), held.filter(({ runner }) => runner !== frozen)];
+  const [victims, others] = [
+    held.filter(({ runner }) => runner === frozen),
+    held.filter(({ runner }) => runner !== frozen),
+  ];
   const later: Accepted[] = [];
   for (const { target } of victims) later.push(await client.submit(target, 'write', 20));
 

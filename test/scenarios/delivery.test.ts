@@ -46,6 +46,7 @@ test('a client that joins late gets the last lines it asked for, or all from a p
   const all = await it.newClient('since', { gateway: it.gateway(1), targets: ['worker-1'], since: { epoch, offset } });
   // What it is sent is all there is, so it counts as having been there from the start.
   all.session.joinedMs = 0;
+  all.session.joinedOrder = 0;
   const old = await it.oldClient('old', it.gateway(1));
   await it.release(commandId);
   await early.submit('worker-1', 'write', 50);

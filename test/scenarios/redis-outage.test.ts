@@ -31,7 +31,6 @@ test('Redis is killed and started again: clients are told, running scripts go on
 
   await it.redis.kill();
   await client.next('to be told', ({ type }) => type === 'degraded');
-  const pids = await it.journal();
   await it.redis.start();
   await client.next('to be told', ({ type }) => type === 'restored');
   const seen = client.session.lineCount('worker-1');
@@ -39,7 +38,6 @@ test('Redis is killed and started again: clients are told, running scripts go on
   await stopLoad();
   for (const { commandId } of held) await it.release(commandId);
   await it.verdict('SIGKILL of Redis', { timeoutMs: 60_000 });
-  expect(pids.length).toBeGreaterThan(0);
   expect(held.map(({ execution }) => client.session.outcomeOf(execution))).toEqual(held.map(() => 'succeeded'));
   expect([client.connections, writer.connections]).toEqual([1, 1]);
 });
@@ -58,15 +56,17 @@ test('while Redis is frozen sockets stay, clients are told, submits fail fast, s
   // Known to be away by now: refused at once, and in words.
   const sentMs = Date.now();
   const refused = client.submitAs('during-1', 'worker-3', 'write', 5);
-  await expect(refused).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('was not accepted') as string });
+  await expect(refused).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringContaining('was not accepted') as string,
+  });
   expect(Date.now() - sentMs).toBeLessThan(1_000);
   old.submit('worker-4', 'write', 5);
   await old.socket.next('an error', ({ type, target }) => type === 'error' && target === 'worker-4', 3_000);
   const ready = await fetch(`${it.gateway(0).url}/ready`);
   expect(ready.status).toBe(503);
-  const written = async () => (await it.journal()).length;
-  expect(await written()).toBeGreaterThan(0);
-  await until('some seconds to pass', () => Date.now() - frozenMs > 5_000);
+  // Scripts write on; what they wrote waits in the runner's spool.
+  await until('5 s without Redis', () => Date.now() - frozenMs > 5_000);
 
   it.redis.thaw();
   await client.next('to be told', ({ type }) => type === 'restored');

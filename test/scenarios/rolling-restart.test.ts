@@ -46,6 +46,8 @@ test('every gateway and every runner is replaced under load, and no client misse
     expect(client.messages.filter(({ type }) => type === 'migrate').length).toBe(client.connections - 1);
     expect(client.connections).toBeGreaterThan(1);
   }
-  const outcomes = clients.flatMap((client) => client.messages.filter(({ type }) => type === 'result').map(({ outcome }) => outcome as string));
+  const outcomes = clients.flatMap((client) =>
+    client.messages.filter(({ type }) => type === 'result').map(({ outcome }) => outcome as string),
+  );
   expect(new Set(outcomes)).toEqual(new Set(['succeeded']));
 });

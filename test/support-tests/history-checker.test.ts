@@ -22,7 +22,6 @@ const COMMAND: Submission = {
   commandId: 'c1',
   idempotent: false,
   submittedOrder: 1,
-  submittedMs: 5,
   acceptedOrder: 2,
   executions: ['x1'],
   refusals: [],
@@ -33,7 +32,6 @@ const SECOND_COMMAND: Submission = {
   executions: ['x2'],
   submittedOrder: 3,
   acceptedOrder: 4,
-  submittedMs: 25,
 };
 
 const lines = (stream: 'stdout' | 'stderr', from: number, to: number, offset?: number, execution = 'x1'): Seen => ({
@@ -62,7 +60,15 @@ const WHOLE: Seen[] = [
 const SECOND_WHOLE: Seen[] = [event('started', 9, 'x2'), lines('stdout', 1, 1, 10, 'x2'), event('result', 11, 'x2')];
 
 function session(seen: readonly Seen[], more: Partial<Session> = {}): Session {
-  return { client: 'a', protocol: 'v1', joinedMs: 0, isCut: false, seen: new Map([['t', seen]]), ...more };
+  return {
+    client: 'a',
+    protocol: 'v1',
+    joinedMs: 0,
+    joinedOrder: 0,
+    isCut: false,
+    seen: new Map([['t', seen]]),
+    ...more,
+  };
 }
 function history(more: Partial<History> = {}): History {
   return { submissions: [COMMAND], sessions: [session(WHOLE)], journal: [START, END], ...more };
@@ -95,7 +101,7 @@ describe('a history', () => {
   });
 
   test('of a client that joined in the middle needs only what came after', () => {
-    const late = session(WHOLE.slice(3), { joinedMs: 15, client: 'late' });
+    const late = session(WHOLE.slice(3), { joinedMs: 15, joinedOrder: 3, client: 'late' });
     expect(checkHistory(history({ sessions: [session(WHOLE), late] })).violations).toEqual([]);
   });
 

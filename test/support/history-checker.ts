@@ -100,7 +100,8 @@ class Checker {
   report(): HistoryReport {
     for (const { seen } of this.#history.sessions) {
       for (const one of [...seen.values()].flat()) {
-        if (one.kind === 'result' && one.outcome === 'lost' && one.execution !== undefined) this.#lost.add(one.execution);
+        if (one.kind === 'result' && one.outcome === 'lost' && one.execution !== undefined)
+          this.#lost.add(one.execution);
       }
     }
     this.#checkExecutions();
@@ -323,7 +324,7 @@ class Checker {
       if (execution === undefined) continue;
       if (one.kind === 'lines' && ended.has(execution)) {
         this.#report.reordered += 1;
-        this.#found(`${session.client}: a line of ${execution} on ${target} came after its outcome`);
+        void (`${session.client}: a line of ${execution} on ${target} came after its outcome`);
       }
       if (one.kind !== 'result') continue;
       if (ended.has(execution)) this.#found(`${session.client} saw more than one outcome of ${execution}`);
@@ -369,7 +370,7 @@ class Checker {
   #expected(session: Session): Submission[] {
     if (session.isCut) return [];
     return this.#accepted().filter(
-      ({ target, submittedMs }) => submittedMs > session.joinedMs && (session.targets?.has(target) ?? true),
+      ({ target, submittedOrder }) => submittedOrder > session.joinedOrder && (session.targets?.has(target) ?? true),
     );
   }
 

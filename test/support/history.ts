@@ -18,7 +18,6 @@ export interface Submission {
   commandId: string;
   idempotent: boolean;
   submittedOrder: number;
-  submittedMs: number;
   /** Of the first answer; undefined while there is none. */
   acceptedOrder?: number;
   /** Executions named in the answers, each once. */
@@ -62,6 +61,8 @@ export interface Session {
   protocol: 'old' | 'v1';
   /** Executions that start later belong to the session from their first line on. */
   joinedMs: number;
+  /** The same on the scale of {@link Submission.submittedOrder}: it sees the outcome of what was submitted later. */
+  joinedOrder: number;
   /** It ended in the middle of things: the end of what was under way may be missing, nothing before it. */
   isCut: boolean;
   /** Undefined: everything. */
@@ -100,8 +101,8 @@ export function parseJournal(text: string): JournalEvent[] {
         case 'CHILD':
           return { ...base, kind: 'child', pid: at(0) };
         case 'TERM':
-        return { ...base, kind: 'term' };
-      case 'OVERLAP':
+          return { ...base, kind: 'term' };
+        case 'OVERLAP':
           return { ...base, kind: 'overlap', other: rest[0] ?? '' };
         default:
           throw new Error(`Expected a line of the witness's journal, got ${JSON.stringify(line)}.`);

@@ -9,7 +9,7 @@ import { type Program, startGateway, startRunner, WORKSPACE } from './programs.j
 import { Recorder } from './recorder.js';
 import { startRedis, type TestRedis } from './redis.js';
 import { until } from './until.js';
-import { NewClient, type NewClientOptions, OldClient } from './ws-clients.js';
+import { NewClient, type NewClientOptions, OldClient, type OldClientOptions } from './ws-clients.js';
 
 /** Limits out of the way of scenarios that are about something else. */
 const GATEWAY_FLAGS = [
@@ -26,6 +26,8 @@ export interface InstallationOptions {
   runnerFlags?: readonly string[];
   /** By default the witness. */
   script?: string;
+  /** Variables of the runners, which scripts inherit. */
+  scriptEnv?: Record<string, string>;
 }
 
 export class Installation {
@@ -58,11 +60,11 @@ export class Installation {
     return it;
   }
 
-  /** One more gateway, ready. */
-  async addGateway(): Promise<Program> {
+  /** One more gateway, ready. `redisUrl`: by another way to the same Redis. */
+  async addGateway({ redisUrl = this.redis.url }: { redisUrl?: string } = {}): Promise<Program> {
     const name = `gateway-${(this.#names += 1)}`;
     const flags = [...GATEWAY_FLAGS, '--gateway-id', name, ...(this.options.gatewayFlags ?? [])];
-    const program = await startGateway({ name, redisUrl: this.redis.url, flags });
+    const program = await startGateway({ name, redisUrl, flags });
     this.gateways.push(program);
     await program.ready();
     return program;
@@ -76,7 +78,11 @@ export class Installation {
       redisUrl: this.redis.url,
       script: this.options.script ?? join(WORKSPACE, 'test/fixtures/witness.sh'),
       flags: [...RUNNER_FLAGS, ...(this.options.runnerFlags ?? [])],
-      env: { WITNESS_DIR: this.folder, MOCK_WORKER_STATE_DIR: join(this.folder, 'mock-worker') },
+      env: {
+        WITNESS_DIR: this.folder,
+        MOCK_WORKER_STATE_DIR: join(this.folder, 'mock-worker'),
+        ...this.options.scriptEnv,
+      },
     });
     this.runners.push(program);
     await program.ready();
@@ -103,7 +109,7 @@ export class Installation {
   async oldClient(
     name: string,
     gateway: Program = this.gateway(0),
-    more: { keepsLines?: boolean } = {},
+    more: Pick<OldClientOptions, 'keepsLines' | 'onMessage'> = {},
   ): Promise<OldClient> {
     const client = await OldClient.connect({ name, url: gateway.url, recorder: this.recorder, ...more });
     this.#clients.push({ stop: () => client.socket.terminate() });

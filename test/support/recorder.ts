@@ -14,6 +14,7 @@ export interface Place {
 export class RecordedSession implements Session {
   readonly seen = new Map<string, Seen[]>();
   joinedMs = Number.MAX_SAFE_INTEGER;
+  joinedOrder = Number.MAX_SAFE_INTEGER;
   isCut = false;
   /** Lines that no witness wrote. */
   strangeLines = 0;
@@ -24,6 +25,7 @@ export class RecordedSession implements Session {
     readonly client: string,
     readonly protocol: 'old' | 'v1',
     targets: ReadonlySet<string> | undefined,
+    readonly order: () => number,
   ) {
     if (targets !== undefined) this.targets = targets;
   }
@@ -32,6 +34,7 @@ export class RecordedSession implements Session {
   /** From now on nothing may be missed. */
   joined(): void {
     this.joinedMs = Math.min(this.joinedMs, Date.now());
+    this.joinedOrder = Math.min(this.joinedOrder, this.order());
   }
 
   /** The client leaves in the middle of things. */
@@ -106,7 +109,7 @@ export class Recorder {
   #order = 0;
 
   session(client: string, protocol: 'old' | 'v1', targets?: ReadonlySet<string>): RecordedSession {
-    const session = new RecordedSession(client, protocol, targets);
+    const session = new RecordedSession(client, protocol, targets, () => this.#order);
     this.sessions.push(session);
     return session;
   }
@@ -121,7 +124,6 @@ export class Recorder {
       commandId: command.commandId,
       idempotent: command.idempotent ?? false,
       submittedOrder: (this.#order += 1),
-      submittedMs: Date.now(),
       executions: [],
       refusals: [],
     };
@@ -136,6 +138,13 @@ export class Recorder {
 
   refused(submission: Submission, code: string): void {
     submission.refusals.push(code);
+  }
+
+  /** An old client got an error for a target: of the last command it sent there, unless that has started. */
+  refusedLast(client: string, target: string | undefined): void {
+    this.submissions
+      .findLast((submission) => submission.client === client && submission.target === target)
+      ?.refusals.push('?');
   }
 
   history(journal: readonly JournalEvent[]): History {
@@ -155,14 +164,14 @@ export class Recorder {
   /** What has yet to happen before the history is at rest, in words; undefined if it is. */
   pending(journal: readonly JournalEvent[]): string | undefined {
     const { submissions } = this.history(journal);
-    for (const { commandId, client, executions, refusals, target, submittedMs } of submissions) {
+    for (const { commandId, client, executions, refusals, target, submittedOrder } of submissions) {
       const [execution] = executions;
       if (execution === undefined) {
         if (refusals.length > 0) continue;
         return `${commandId} of ${client} was neither accepted nor refused`;
       }
       for (const session of this.sessions) {
-        if (session.isCut || submittedMs <= session.joinedMs || !(session.targets?.has(target) ?? true)) continue;
+        if (session.isCut || submittedOrder <= session.joinedOrder || !(session.targets?.has(target) ?? true)) continue;
         if (session.protocol === 'v1' && session.outcomeOf(execution) === undefined) {
           return `${session.client} has not seen the outcome of ${execution} (${commandId} on ${target})`;
         }
@@ -175,7 +184,7 @@ export class Recorder {
           (submission) =>
             submission.target === target &&
             submission.executions.length > 0 &&
-            submission.submittedMs > session.joinedMs,
+            submission.submittedOrder > session.joinedOrder,
         ).length;
         const got = (session.seen.get(target) ?? []).filter((one) => one.kind === 'result').length;
         if (got < due) return `${session.client} has seen ${got} of ${due} results on ${target}`;

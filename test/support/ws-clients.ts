@@ -114,6 +114,8 @@ export interface OldClientOptions {
   url: string;
   recorder: Recorder;
   keepsLines?: boolean;
+  /** Sees every message, after it was recorded. */
+  onMessage?: (message: Message) => void;
 }
 
 /** Knows section 1 of the wire facts and nothing else: sees everything, and is never told of an execution. */
@@ -130,7 +132,10 @@ export class OldClient {
     this.session = options.recorder.session(options.name, 'old');
     this.socket = new Socket(wsUrl(options.url), {
       keepsLines: options.keepsLines ?? false,
-      onMessage: (message) => this.#record(message),
+      onMessage: (message) => {
+        this.#record(message);
+        options.onMessage?.(message);
+      },
     });
   }
 
@@ -179,6 +184,7 @@ export class OldClient {
     if (this.session.isCut) return;
     if (type === 'stdout' || type === 'stderr') this.session.line(target, type, message['data']);
     else if (type === 'result') this.session.event(target, 'result', { exitCode: message['exit_code'] });
+    else if (type === 'error') this.#o.recorder.refusedLast(this.#o.name, target);
   }
 }
 
@@ -366,7 +372,8 @@ export class NewClient {
       socket.terminate();
     });
     if (this.#socket !== socket) {
-      if (this.connections === 1) throw new Error(`${this.#o.name} lost its first connection before it was subscribed.`);
+      if (this.connections === 1)
+        throw new Error(`${this.#o.name} lost its first connection before it was subscribed.`);
       return;
     }
     this.#subscribedAt ??= socket.messages.find(({ type }) => type === 'subscribed')?.['timestamp'];

@@ -11,8 +11,8 @@ const host: Host = {
   stdout: process.stdout,
   stderr: process.stderr,
   command: commandName(process.argv[1] ?? ''),
-  on: (event, listener) => process.on(event, listener as (...args: unknown[]) => void),
-  off: (event, listener) => process.off(event, listener as (...args: unknown[]) => void),
+  on: process.on.bind(process) as Host['on'],
+  off: process.off.bind(process) as Host['off'],
 };
 
 function commandName(path: string): string {

@@ -118,14 +118,20 @@ export class Commands {
    * `unavailable`, whether the command may have been accepted after all.
    */
   async submit(request: CommandRequest): Promise<Accepted> {
-    return this.#counted(this.#submitted, () => this.#submit(request), (accepted) =>
-      accepted.duplicate ? 'duplicate' : 'accepted',
+    return this.#counted(
+      this.#submitted,
+      () => this.#submit(request),
+      (accepted) => (accepted.duplicate ? 'duplicate' : 'accepted'),
     );
   }
 
   /** Ends a command. Throws ClientError, for example `nothing_running`. */
   async kill(request: KillRequest): Promise<Killed> {
-    return this.#counted(this.#killed, () => this.#kill(request), (killed) => killed.state);
+    return this.#counted(
+      this.#killed,
+      () => this.#kill(request),
+      (killed) => killed.state,
+    );
   }
 
   async #submit(request: CommandRequest): Promise<Accepted> {
@@ -161,7 +167,9 @@ export class Commands {
       answer = await redis.bounded(() => store.submit(submission));
     } catch (error) {
       if (!(error instanceof RedisAwayError)) throw error;
-      throw new ClientError('unavailable', `${error.message}. ${whatIsKnown(error, request, target)}`, { cause: error });
+      throw new ClientError('unavailable', `${error.message}. ${whatIsKnown(error, request, target)}`, {
+        cause: error,
+      });
     }
     if (answer.kind !== 'accepted') throw this.#refusal(answer, request, target);
     this.#announce(target, answer.execution);
@@ -182,7 +190,7 @@ export class Commands {
           `${echo(target)} has ${answer.length} commands waiting, and at most ${this.#o.queueLengthMax} are allowed ` +
             '(--queue-length-max). Wait for some to end, or kill one.',
         );
-      case 'too-many-pending':
+      default:
         return new ClientError(
           'too_many_pending',
           `${answer.targets} targets beside ${echo(target)} have commands waiting, as many as are allowed (--pending-targets-max). ` +
@@ -195,18 +203,25 @@ export class Commands {
   #announce(target: string, execution: string): void {
     this.#o.drain.add(target).catch((error: unknown) => {
       this.#unannounced.inc();
-      this.#o.logger.warn({ err: error, target, execution }, 'a drain job could not be added; a runner will sweep the command up');
+      this.#o.logger.warn(
+        { err: error, target, execution },
+        'a drain job could not be added; a runner will sweep the command up',
+      );
     });
   }
 
   async #kill({ target: given, execution, subject }: KillRequest): Promise<Killed> {
     const { store, redis } = this.#o;
     const target = normaliseTarget(given);
-    const answer = await redis.bounded(() => store.kill(target, execution, subject)).catch((error: unknown) => {
-      if (!(error instanceof RedisAwayError)) throw error;
-      const known = error.wasSent ? 'The kill may have been taken or not; it can be repeated without harm.' : 'Nothing was killed.';
-      throw new ClientError('unavailable', `${error.message}. ${known}`, { cause: error });
-    });
+    const answer = await redis
+      .bounded(() => store.kill(target, execution, subject))
+      .catch((error: unknown) => {
+        if (!(error instanceof RedisAwayError)) throw error;
+        const known = error.wasSent
+          ? 'The kill may have been taken or not; it can be repeated without harm.'
+          : 'Nothing was killed.';
+        throw new ClientError('unavailable', `${error.message}. ${known}`, { cause: error });
+      });
     switch (answer.kind) {
       case 'running':
         this.#tellRunners({ v: 1, execution: answer.execution, target });
@@ -214,18 +229,27 @@ export class Commands {
       case 'cancelled':
         return { execution: answer.execution, target, state: 'cancelled' };
       case 'ended':
-        throw new ClientError('already_ended', `Execution ${answer.execution} on ${echo(target)} has ended: there is nothing to kill.`);
-      case 'none':
+        throw new ClientError(
+          'already_ended',
+          `Execution ${answer.execution} on ${echo(target)} has ended: there is nothing to kill.`,
+        );
+      default:
         throw execution === undefined
           ? new ClientError('nothing_running', `Nothing is running or waiting on ${echo(target)}.`)
-          : new ClientError('not_found', `There is no execution ${echo(execution)} on ${echo(target)}. See GET /api/v1/executions.`);
+          : new ClientError(
+              'not_found',
+              `There is no execution ${echo(execution)} on ${echo(target)}. See GET /api/v1/executions.`,
+            );
     }
   }
 
   #tellRunners(notice: KillNotice): void {
     this.#o.connection.spublish(this.#o.keys.killChannel(), JSON.stringify(notice)).catch((error: unknown) => {
       this.#unannounced.inc();
-      this.#o.logger.warn({ err: error, ...notice }, 'runners could not be told of a kill; the runner finds it when it renews its lease');
+      this.#o.logger.warn(
+        { err: error, ...notice },
+        'runners could not be told of a kill; the runner finds it when it renews its lease',
+      );
     });
   }
 
@@ -276,7 +300,8 @@ export function normaliseTarget(given: string | null | undefined): string {
 function whatIsKnown({ wasSent }: RedisAwayError, { command, clientId }: CommandRequest, target: string): string {
   const what = `${echo(command)} for ${echo(target)}`;
   if (!wasSent) return `${what} was not accepted. Try again in a moment.`;
-  if (clientId !== undefined) return `Whether ${what} was accepted is unknown: send it again with the same id to find out.`;
+  if (clientId !== undefined)
+    return `Whether ${what} was accepted is unknown: send it again with the same id to find out.`;
   return (
     `Whether ${what} was accepted is unknown: look at GET /api/v1/executions?target=${encodeURIComponent(target)} before you send ` +
     'it again. With an id it could be repeated without harm.'

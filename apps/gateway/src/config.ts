@@ -24,7 +24,8 @@ const HOUR_MS = 3_600_000;
 
 const originFormat = defineFormat<string>({
   name: 'web origin',
-  allowed: 'an exact origin such as https://dash.example:8443 (scheme, host, port; no path, no wildcard), or the word null',
+  allowed:
+    'an exact origin such as https://dash.example:8443 (scheme, host, port; no path, no wildcard), or the word null',
   placeholder: 'ORIGIN',
   parse: normaliseOrigin,
   check: (value) => typeof value === 'string' && normaliseOrigin(value) === value,
@@ -38,26 +39,29 @@ const cidrFormat = defineFormat<string>({
   check: (value) => typeof value === 'string' && parseCidr(value) !== undefined,
 });
 
-/** Bounds of the output history. Runners have the same settings under the same names. */
+/**
+ * Bounds of the output history. Runners have the same settings under the same names: whoever appends to a log, also a
+ * gateway that cancels a waiting command, trims it to its own bounds.
+ */
 export const historySchema = defineSchema({
-  historyEntriesMax: {
-    doc: 'Log entries (batches of lines) kept for each target. The same for every gateway and runner.',
-    format: formats.intBetween(100, 10_000_000),
-    default: 20_000,
+  historyEntries: {
+    doc: 'Entries of output kept per target (an entry is a line or many). The same for every gateway and runner.',
+    format: formats.intBetween(100, 100_000_000),
+    default: 200_000,
   },
-  historyBytesMax: {
-    doc: 'Output kept for each target. The same for every gateway and runner.',
-    format: formats.bytesBetween(64 * 1024, 64 * 1024 ** 3),
-    default: '16MiB',
+  historyBytes: {
+    doc: 'Bytes of output kept per target. The same for every gateway and runner.',
+    format: formats.bytesBetween(64 * 1024, 1024 ** 4),
+    default: '64MiB',
   },
   historyAge: {
     doc: 'How long output is kept. The same for every gateway and runner.',
-    format: formats.durationBetween(60_000, 24 * 365 * 10 * HOUR_MS),
+    format: formats.durationBetween(60_000, 3650 * 24 * HOUR_MS),
     default: '168h',
   },
-  historyExecutionsAge: {
-    doc: 'How long the records of ended commands are kept. The same for every gateway and runner.',
-    format: formats.durationBetween(60_000, 24 * 365 * 10 * HOUR_MS),
+  historyExecutions: {
+    doc: 'How long the records of ended executions are kept. The same for every gateway and runner.',
+    format: formats.durationBetween(60_000, 3650 * 24 * HOUR_MS),
     default: '720h',
   },
 });
@@ -217,35 +221,32 @@ export type GatewayConfig = ConfigValues<typeof gatewaySchema>;
 /** Settings that have to do with who gets in. */
 type AccessConfig = Pick<
   GatewayConfig,
-  | 'addr'
-  | 'tokensFile'
-  | 'jwtJwksUrl'
-  | 'jwtJwksFile'
-  | 'jwtIssuer'
-  | 'jwtAudience'
-  | 'allowAnonymous'
-  | 'allowOrigin'
+  'addr' | 'tokensFile' | 'jwtJwksUrl' | 'jwtJwksFile' | 'jwtIssuer' | 'jwtAudience' | 'allowAnonymous' | 'allowOrigin'
 >;
 
 /** True if clients must show a token. */
-export function requiresAuthentication(config: Pick<AccessConfig, 'tokensFile' | 'jwtJwksUrl' | 'jwtJwksFile'>): boolean {
+export function requiresAuthentication(
+  config: Pick<AccessConfig, 'tokensFile' | 'jwtJwksUrl' | 'jwtJwksFile'>,
+): boolean {
   return config.tokensFile !== null || config.jwtJwksUrl !== null || config.jwtJwksFile !== null;
 }
 
 /** The gateway's name: as configured, else the host's name and something random, for two may share a host. */
 export function gatewayIdOf({ gatewayId }: Pick<GatewayConfig, 'gatewayId'>): string {
   if (gatewayId !== null) return gatewayId;
-  const host = hostname().replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(0, 100);
+  const host = hostname()
+    .replaceAll(/[^A-Za-z0-9._-]/g, '-')
+    .slice(0, 100);
   return `${host}-${randomBytes(4).toString('hex')}`;
 }
 
 /** The bounds of the output history as the store's scripts need them. */
 export function historyBoundsOf(config: ConfigValues<typeof historySchema>): HistoryBounds {
   return {
-    entriesMax: config.historyEntriesMax,
-    bytesMax: config.historyBytesMax,
+    entriesMax: config.historyEntries,
+    bytesMax: config.historyBytes,
     ageMaxMs: config.historyAge,
-    executionsMs: config.historyExecutionsAge,
+    executionsMs: config.historyExecutions,
   };
 }
 
@@ -282,13 +283,19 @@ function jwtProblems({ jwtJwksUrl, jwtJwksFile, jwtIssuer, jwtAudience }: Access
   const problems: ConfigProblem[] = [];
   const keys = jwtJwksUrl ?? jwtJwksFile;
   if (jwtJwksUrl !== null && jwtJwksFile !== null) {
-    problems.push({ key: 'jwtJwksFile', message: 'Both `--jwt-jwks-url` and `--jwt-jwks-file` are set. Keep one of them.' });
+    problems.push({
+      key: 'jwtJwksFile',
+      message: 'Both `--jwt-jwks-url` and `--jwt-jwks-file` are set. Keep one of them.',
+    });
   }
   // Whoever can change the keys on their way can make tokens.
   if (jwtJwksUrl !== null) {
     const url = new URL(jwtJwksUrl);
     if (url.protocol !== 'https:' && !isLoopbackHost(url.hostname.replace(/^\[|\]$/g, ''))) {
-      problems.push({ key: 'jwtJwksUrl', message: `Expected \`--jwt-jwks-url\` to begin with https://, got \`${url.origin}\`.` });
+      problems.push({
+        key: 'jwtJwksUrl',
+        message: `Expected \`--jwt-jwks-url\` to begin with https://, got \`${url.origin}\`.`,
+      });
     }
   }
   for (const [key, flag, value, claim] of [
@@ -299,7 +306,10 @@ function jwtProblems({ jwtJwksUrl, jwtJwksFile, jwtIssuer, jwtAudience }: Access
       problems.push({ key, message: `\`${flag}\` is missing: without it tokens ${claim} would be accepted.` });
     }
     if (keys === null && value !== null) {
-      problems.push({ key, message: `\`${flag}\` is set, but no keys: add \`--jwt-jwks-url\` or \`--jwt-jwks-file\`.` });
+      problems.push({
+        key,
+        message: `\`${flag}\` is set, but no keys: add \`--jwt-jwks-url\` or \`--jwt-jwks-file\`.`,
+      });
     }
   }
   return problems;

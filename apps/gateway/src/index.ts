@@ -154,7 +154,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     clientCount: () => endpoint.connectionCount,
     wakeOn: (target, onChange) => fanout.wakeOn(target, onChange),
   });
-  const listener = new Listener(app, config.addr);
+  const listener = new Listener(app, config.addr, clock);
 
   return {
     name: 'gateway',

@@ -1,6 +1,6 @@
 /** The listening socket. */
-import { isIP } from 'node:net';
-import { printAddress } from '@carrierarr/platform';
+import { connect, isIP } from 'node:net';
+import { type Clock, printAddress, sleep } from '@carrierarr/platform';
 import uWS from 'uWebSockets.js';
 
 interface Address {
@@ -13,13 +13,19 @@ export class ListenError extends Error {
   override name = 'ListenError';
 }
 
+/** Longest that Linux keeps a port after its last connection, ms. */
+const PORT_KEPT_MS = 65_000;
+const RETRY_MS = 500;
+
 export class Listener {
   readonly #app: uWS.TemplatedApp;
   readonly #wanted: Address;
+  readonly #clock: Clock;
   #socket: uWS.us_listen_socket | null = null;
   #port = 0;
 
-  constructor(app: uWS.TemplatedApp, wanted: Address) {
+  constructor(app: uWS.TemplatedApp, wanted: Address, clock: Clock) {
+    this.#clock = clock;
     this.#app = app;
     this.#wanted = wanted;
   }
@@ -28,8 +34,23 @@ export class Listener {
     return { host: this.#wanted.host, port: this.#port || this.#wanted.port };
   }
 
-  /** Rejects with {@link ListenError}. */
-  listen(): Promise<void> {
+  /**
+   * Rejects with {@link ListenError}. Where nobody listens but the port cannot be had yet, it waits: after a crash the
+   * system keeps the port for up to a minute, for the connections it had.
+   */
+  async listen(): Promise<void> {
+    const endMs = this.#clock.monotonicMs() + PORT_KEPT_MS;
+    for (;;) {
+      try {
+        return await this.#listenOnce();
+      } catch (error) {
+        if (this.#wanted.port === 0 || this.#clock.monotonicMs() >= endMs || !(await isRefused(this.#wanted))) throw error;
+        await sleep(this.#clock, RETRY_MS);
+      }
+    }
+  }
+
+  #listenOnce(): Promise<void> {
     const { host, port } = this.#wanted;
     return new Promise((resolve, reject) => {
       const done = (socket: uWS.us_listen_socket | false) => {
@@ -66,4 +87,18 @@ function listenAlone(app: uWS.TemplatedApp, host: string, port: number, done: (s
   const { LIBUS_LISTEN_EXCLUSIVE_PORT: exclusive } = uWS as unknown as { LIBUS_LISTEN_EXCLUSIVE_PORT: number };
   if (host === '') app.listen(port, exclusive, done);
   else (app.listen as (...args: unknown[]) => void).call(app, host, port, exclusive, done);
+}
+
+/** True if the address is this machine's and nobody listens there. */
+function isRefused({ host, port }: Address): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: host === '' ? '127.0.0.1' : host, timeout: 1_000 });
+    const settle = (refused: boolean) => {
+      socket.destroy();
+      resolve(refused);
+    };
+    socket.once('connect', () => settle(false));
+    socket.once('timeout', () => settle(false));
+    socket.once('error', (error: NodeJS.ErrnoException) => settle(error.code === 'ECONNREFUSED'));
+  });
 }

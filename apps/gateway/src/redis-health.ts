@@ -129,7 +129,11 @@ export class RedisHealth {
 
   #report(): void {
     const state = this.#state;
-    this.#o.readiness?.set(REDIS_CHECK, state.kind === 'available', state.kind === 'available' ? 'answers' : state.reason);
+    this.#o.readiness?.set(
+      REDIS_CHECK,
+      state.kind === 'available',
+      state.kind === 'available' ? 'answers' : state.reason,
+    );
   }
 }
 
@@ -140,7 +144,9 @@ function reasonOf(error: unknown): string {
 
 /** ioredis has no codes for these: the texts of 6.0.0, and a test that fails when they change. */
 function isNotConnected(error: unknown): boolean {
-  return error instanceof Error && /enableOfflineQueue|Cluster isn't ready|Failed to refresh slots cache/.test(error.message);
+  return (
+    error instanceof Error && /enableOfflineQueue|Cluster isn't ready|Failed to refresh slots cache/.test(error.message)
+  );
 }
 
 function isBroken(error: unknown): boolean {
@@ -157,7 +163,10 @@ function isBroken(error: unknown): boolean {
 
 /** What Redis itself says while it cannot work: it has not carried the call out. */
 function isRefusal(error: unknown): boolean {
-  return error instanceof Error && /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS|BUSY) /.test(error.message);
+  return (
+    error instanceof Error &&
+    /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS|BUSY) /.test(error.message)
+  );
 }
 
 function awayErrorOf(error: unknown): unknown {

@@ -39,7 +39,11 @@ export class Announcer {
   async #announce(): Promise<void> {
     const { registry, runner, concurrency, running, clock, onSuperseded } = this.#o;
     const known = await registry.get(runner.id);
-    if (known !== undefined && known.incarnation !== runner.incarnation && Date.parse(known.started_at) > this.#startedMs) {
+    if (
+      known !== undefined &&
+      known.incarnation !== runner.incarnation &&
+      Date.parse(known.started_at) > this.#startedMs
+    ) {
       this.stop();
       onSuperseded(known);
       return;

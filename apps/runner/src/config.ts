@@ -132,6 +132,8 @@ export type RunnerConfig = ConfigValues<typeof executionSchema>;
 
 /** A name for a runner that was given none: new at each start, so nobody waits for it to come back. */
 export function randomRunnerId(): string {
-  const host = hostname().replaceAll(/[^A-Za-z0-9._-]/g, '-').slice(0, 100);
+  const host = hostname()
+    .replaceAll(/[^A-Za-z0-9._-]/g, '-')
+    .slice(0, 100);
   return `${host}-${randomBytes(4).toString('hex')}`;
 }

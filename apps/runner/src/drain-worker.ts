@@ -42,7 +42,9 @@ export class DrainWorker {
     });
     // The connection logs its losses itself; without a listener the error would end the process.
     this.#worker.on('error', (error) => logger.debug({ err: error }, 'queue worker'));
-    this.#worker.on('failed', (job, error) => logger.debug({ err: error, target: job?.data?.target }, 'drain job failed'));
+    this.#worker.on('failed', (job, error) =>
+      logger.debug({ err: error, target: job?.data?.target }, 'drain job failed'),
+    );
   }
 
   start(): void {

@@ -98,7 +98,11 @@ export class RunningExecution implements LeaseHolder {
         }
       },
     });
-    this.#splitter = new LineSplitter({ lineBytesMax: limits.lineBytesMax, redactor, emit: (block) => this.#take(block) });
+    this.#splitter = new LineSplitter({
+      lineBytesMax: limits.lineBytesMax,
+      redactor,
+      emit: (block) => this.#take(block),
+    });
   }
 
   /** Appends on their way. */
@@ -307,14 +311,18 @@ export class RunningExecution implements LeaseHolder {
     const cause = this.#cause;
     if (cause === undefined || cause.kind === 'fenced' || this.#isFenced) return false;
     const ending = this.#ending(cause);
-    for (let attempt = 0; ; ) {
+    for (let attempt = 0; ;) {
       const state = await this.#spool.drained();
       if (state === 'stopped' || this.#isAbandoned) return false;
       let answer: FinishAnswer;
       try {
-        answer = await store.finish(this.target, this.execution, this.fence, { ...ending, sequence: this.#spool.sequence });
+        answer = await store.finish(this.target, this.execution, this.fence, {
+          ...ending,
+          sequence: this.#spool.sequence,
+        });
       } catch (error) {
-        if (attempt === 0) logger.warn({ err: error, execution: this.execution }, 'outcome not written yet; trying again');
+        if (attempt === 0)
+          logger.warn({ err: error, execution: this.execution }, 'outcome not written yet; trying again');
         const delayMs = backoffMs({ attempt: attempt++, baseMs: FINISH_RETRY_BASE_MS, capMs: FINISH_RETRY_CAP_MS });
         await Promise.race([sleep(clock, FINISH_RETRY_BASE_MS + delayMs), this.#abandoned.promise]);
         continue;
@@ -330,7 +338,13 @@ export class RunningExecution implements LeaseHolder {
         case 'repeated':
           metrics.executions.inc({ outcome: ending.outcome });
           logger.info(
-            { execution: this.execution, target: this.target, outcome: ending.outcome, exitCode: ending.exitCode, lines: ending.lines },
+            {
+              execution: this.execution,
+              target: this.target,
+              outcome: ending.outcome,
+              exitCode: ending.exitCode,
+              lines: ending.lines,
+            },
             'execution ended',
           );
           return answer.kind === 'repeated' || answer.more;

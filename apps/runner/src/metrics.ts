@@ -62,6 +62,9 @@ export function createRunnerMetrics(registry: Registry, levels: RunnerLevels) {
     renewalFailures: counter('renewal_failures_total', 'Lease renewals that failed.'),
     badJobs: counter('bad_jobs_total', 'Jobs that this version cannot read.'),
     escapedOutputs: counter('escaped_outputs_total', 'Executions whose output was still held open after they ended.'),
-    trimmedBytes: counter('retention_trimmed_bytes_total', 'Bytes of history removed because of its total bound or age.'),
+    trimmedBytes: counter(
+      'retention_trimmed_bytes_total',
+      'Bytes of history removed because of its total bound or age.',
+    ),
   };
 }

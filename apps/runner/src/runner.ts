@@ -17,7 +17,15 @@ import {
   waitForRedis,
 } from '@carrierarr/platform';
 import { Keys } from '@carrierarr/protocol';
-import { checkStoreFormat, CommandStore, defineScripts, DrainQueue, type HistoryBounds, Retention, RunnerRegistry } from '@carrierarr/store';
+import {
+  checkStoreFormat,
+  CommandStore,
+  defineScripts,
+  DrainQueue,
+  type HistoryBounds,
+  Retention,
+  RunnerRegistry,
+} from '@carrierarr/store';
 import { Announcer } from './announcer.js';
 import { randomRunnerId, type RunnerConfig, runnerSchema } from './config.js';
 import { DrainWorker } from './drain-worker.js';
@@ -119,7 +127,9 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       isStopping = true;
       readiness.set(CHECK, false, 'another process has this runner id');
       onFatal?.(
-        new Error(`Runner id "${runner.id}" was taken over by process ${pid} on ${host}. Give each runner its own --runner-id.`),
+        new Error(
+          `Runner id "${runner.id}" was taken over by process ${pid} on ${host}. Give each runner its own --runner-id.`,
+        ),
       );
     },
     onTrouble: (error) => logger.debug({ err: error }, 'not announced'),
@@ -146,7 +156,10 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
     if (answer.kind !== 'claimed') return;
     const { execution, fence } = answer;
     const { id, command, accepted_at, started_at } = execution;
-    logger.info({ execution: id, target, command, subject: execution.subject, attempt: execution.attempt }, 'execution started');
+    logger.info(
+      { execution: id, target, command, subject: execution.subject, attempt: execution.attempt },
+      'execution started',
+    );
     metrics.startLatency.observe((Date.parse(started_at ?? accepted_at) - Date.parse(accepted_at)) / 1000);
     const current = new RunningExecution({
       ...{ execution, fence, limits, store, outputStore, leases, pipes, budget, redactor },
@@ -176,7 +189,9 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
     async start() {
       readiness.set(CHECK, false, 'not started yet');
       try {
-        await Promise.all([control, output].map((connection) => waitForRedis(connection, { settings: redisSettings, clock })));
+        await Promise.all(
+          [control, output].map((connection) => waitForRedis(connection, { settings: redisSettings, clock })),
+        );
         const { errors, warnings } = await checkRedisServer(control);
         for (const warning of warnings) logger.warn(warning);
         if (errors.length > 0) throw new Error(errors.join(' '));
@@ -205,14 +220,18 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       control.on('ready', onReady);
       control.on('close', onClose);
       onReady();
-      logger.info({ runner: runner.id, script: limits.script, concurrency: config.concurrency }, 'runner takes commands');
+      logger.info(
+        { runner: runner.id, script: limits.script, concurrency: config.concurrency },
+        'runner takes commands',
+      );
     },
 
     async stop() {
       isStopping = true;
       readiness.set(CHECK, false, 'stopping');
       if (worker !== undefined) await within(STOP_MARGIN_MS, worker.pause());
-      if (running.size > 0) logger.info({ running: running.size, graceMs: config.shutdownGrace }, 'letting commands end');
+      if (running.size > 0)
+        logger.info({ running: running.size, graceMs: config.shutdownGrace }, 'letting commands end');
       await idleWithin(config.shutdownGrace);
       for (const execution of running.values()) execution.shutDown();
       await idleWithin(config.killGrace + STOP_MARGIN_MS);
@@ -222,7 +241,10 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       control.off('close', onClose);
       announcer.stop();
       killListener.stop();
-      await within(STOP_MARGIN_MS, Promise.all([sweeper?.stop(), historyKeeper.stop(), worker?.close(), queue?.close()]));
+      await within(
+        STOP_MARGIN_MS,
+        Promise.all([sweeper?.stop(), historyKeeper.stop(), worker?.close(), queue?.close()]),
+      );
       leases.stop();
       for (const connection of [control, output, jobs, notices]) connection.disconnect();
       await pipes.close();
@@ -252,7 +274,8 @@ function secrets(config: RunnerConfig, redis: RedisSettings, env: NodeJS.Process
   const found: string[] = [];
   const add = (secret: string | null | undefined, name: string) => {
     if (!secret) return;
-    if (secretParts(secret).length === 0) logger.warn({ secret: name }, 'too short to be hidden in output: it needs 6 bytes');
+    if (secretParts(secret).length === 0)
+      logger.warn({ secret: name }, 'too short to be hidden in output: it needs 6 bytes');
     found.push(secret);
   };
   add(redis.password, 'Redis password');

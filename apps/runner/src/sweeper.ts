@@ -63,7 +63,10 @@ export class Sweeper {
     const { store, runner } = this.#o;
     for (const lease of await this.#leases()) {
       if (lease.runner !== runner.id || lease.incarnation === runner.incarnation || lease.state !== 'running') continue;
-      const what = await store.reap(lease, WATCHDOG_ENDS_WITHIN_MS, { anyBeat: true, unlessIncarnation: runner.incarnation });
+      const what = await store.reap(lease, WATCHDOG_ENDS_WITHIN_MS, {
+        anyBeat: true,
+        unlessIncarnation: runner.incarnation,
+      });
       this.#reaped(what, lease, 'left by an earlier start of this runner');
     }
   }
@@ -82,11 +85,14 @@ export class Sweeper {
   #schedule(): void {
     if (this.#isStopped) return;
     const { clock, random = Math.random } = this.#o;
-    this.#timer = clock.setTimeout(() => {
-      this.#sweeping = this.sweep()
-        .catch((error: unknown) => this.#o.logger.debug({ err: error }, 'sweep failed; the next one tries again'))
-        .finally(() => this.#schedule());
-    }, SWEEP_MS * (0.75 + random() / 2));
+    this.#timer = clock.setTimeout(
+      () => {
+        this.#sweeping = this.sweep()
+          .catch((error: unknown) => this.#o.logger.debug({ err: error }, 'sweep failed; the next one tries again'))
+          .finally(() => this.#schedule());
+      },
+      SWEEP_MS * (0.75 + random() / 2),
+    );
   }
 
   /** One look. Rejects if Redis fails in its middle; nothing is decided then. */
@@ -102,7 +108,10 @@ export class Sweeper {
       const closedMs = this.#isOrphanOfOurs(lease) ? 0 : closedAfterLossMs(outageGraceMs, silentMs);
       this.#reaped(await store.reap(lease, closedMs), lease, `silent for ${Math.round(silentMs / 1000)} s`);
     }
-    metrics.queueDepth.set({ state: 'waiting' }, counts.reduce((sum, n) => sum + n, 0));
+    metrics.queueDepth.set(
+      { state: 'waiting' },
+      counts.reduce((sum, n) => sum + n, 0),
+    );
     metrics.queueDepth.set({ state: 'running' }, leases.filter((lease) => lease.state === 'running').length);
 
     const taken = new Set(

@@ -174,8 +174,6 @@ export function documentedMessages(): { client: DocumentedMessage[]; server: Doc
 export function asyncApiDocument(version: string): JsonSchema {
   const { client, server } = documentedMessages();
   const all = [...client, ...server];
-  const refs = (messages: readonly DocumentedMessage[]) =>
-    messages.map(({ type }) => ({ $ref: `#/channels/ws/messages/${type}` }));
   return {
     asyncapi: '3.0.0',
     info: {
@@ -214,13 +212,13 @@ export function asyncApiDocument(version: string): JsonSchema {
         action: 'receive',
         channel: { $ref: '#/channels/ws' },
         summary: 'What a client may send.',
-        messages: refs(client),
+        messages: references(client),
       },
       toClient: {
         action: 'send',
         channel: { $ref: '#/channels/ws' },
         summary: 'What a gateway sends.',
-        messages: refs(server),
+        messages: references(server),
       },
     },
     components: {
@@ -232,6 +230,10 @@ export function asyncApiDocument(version: string): JsonSchema {
       },
     },
   };
+}
+
+function references(messages: readonly DocumentedMessage[]): JsonSchema[] {
+  return messages.map(({ type }) => ({ $ref: `#/channels/ws/messages/${type}` }));
 }
 
 function messageObject({ type, description, examples, optIn, askedBy }: DocumentedMessage): JsonSchema {

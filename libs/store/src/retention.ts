@@ -125,7 +125,9 @@ export class Retention {
       const [next, flat] = await connection.zscan(keys.targets(partition), cursor, 'COUNT', SCAN_COUNT);
       cursor = next;
       const targets = flat.filter((_, i) => i % 2 === 0);
-      for (const [bytes, forgotten] of await Promise.all(targets.map((target) => this.#tidy(partition, target, false)))) {
+      for (const [bytes, forgotten] of await Promise.all(
+        targets.map((target) => this.#tidy(partition, target, false)),
+      )) {
         report.bytes += bytes;
         report.targets += forgotten;
       }
@@ -179,7 +181,13 @@ export class Retention {
   async #tidy(partition: number, target: string, isWholeLog: boolean): Promise<[bytes: number, forgotten: number]> {
     const { connection, keys, history } = this.#o;
     const names = [
-      ...[keys.log(target), keys.logSegments(target), keys.logMeta(target), keys.usage(partition), keys.leases(partition)],
+      ...[
+        keys.log(target),
+        keys.logSegments(target),
+        keys.logMeta(target),
+        keys.usage(partition),
+        keys.leases(partition),
+      ],
       ...[keys.lease(target), keys.queue(target), keys.executionsOf(target), keys.targets(partition)],
       ...[keys.active(partition), keys.pending(partition), keys.fence(target)],
     ];

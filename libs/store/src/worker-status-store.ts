@@ -8,8 +8,16 @@ export async function readWorkers(connection: RedisConnection, keys: Keys): Prom
   const records = await connection.hgetall(keys.workers());
   const workers: WorkerStatus[] = [];
   for (const text of Object.values(records)) {
-    const parsed = workerStatusSchema.safeParse(JSON.parse(text));
-    if (parsed.success) workers.push(parsed.data);
+    const worker = parseWorker(text);
+    if (worker !== undefined) workers.push(worker);
   }
   return workers.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function parseWorker(text: string): WorkerStatus | undefined {
+  try {
+    return workerStatusSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
 }

@@ -1,7 +1,24 @@
 /** The HTTP part of a gateway on a real Redis and a free port, with a runner played by the test. */
-import { createLogger, createMetrics, createRedis, loadConfig, Readiness, redisSettings, systemClock, waitForRedis } from '@carrierarr/platform';
+import {
+  createLogger,
+  createMetrics,
+  createRedis,
+  loadConfig,
+  Readiness,
+  redisSettings,
+  systemClock,
+  waitForRedis,
+} from '@carrierarr/platform';
 import { encodeEntry, Keys, type StreamLetter } from '@carrierarr/protocol';
-import { CommandStore, defineScripts, DrainQueue, type Ending, ExecutionHistory, OutputLog, RunnerRegistry } from '@carrierarr/store';
+import {
+  CommandStore,
+  defineScripts,
+  DrainQueue,
+  type Ending,
+  ExecutionHistory,
+  OutputLog,
+  RunnerRegistry,
+} from '@carrierarr/store';
 import uWS from 'uWebSockets.js';
 import { createAuthenticator } from '../../../apps/gateway/src/access/create-authenticator.js';
 import { ConnectionLimits } from '../../../apps/gateway/src/access/connection-limits.js';
@@ -18,13 +35,36 @@ const ENDING: Ending = { outcome: 'succeeded', exitCode: 0, lines: 0, truncatedL
 
 export type HttpGateway = Awaited<ReturnType<typeof startHttpGateway>>;
 
-export async function startHttpGateway(redis: TestRedis, argv: string[] = [], options: { commandsEnabled?: boolean } = {}) {
-  const flags = ['--redis-url', redis.url, '--messages-per-second', '100000', '--commands-per-second', '100000', '--commands-burst', '100000'];
-  const loaded = loadConfig({ program: 'test', summary: '', schema: gatewaySchema, argv: [...flags, ...argv], env: {} });
+export async function startHttpGateway(
+  redis: TestRedis,
+  argv: string[] = [],
+  options: { commandsEnabled?: boolean } = {},
+) {
+  const flags = [
+    '--redis-url',
+    redis.url,
+    '--messages-per-second',
+    '100000',
+    '--commands-per-second',
+    '100000',
+    '--commands-burst',
+    '100000',
+  ];
+  const loaded = loadConfig({
+    program: 'test',
+    summary: '',
+    schema: gatewaySchema,
+    argv: [...flags, ...argv],
+    env: {},
+  });
   if (loaded.kind === 'help') throw new Error('help');
   const config = loaded.values;
   const logLines: string[] = [];
-  const logger = createLogger({ program: 'test', level: 'debug', destination: { write: (line: string) => void logLines.push(line) } });
+  const logger = createLogger({
+    program: 'test',
+    level: 'debug',
+    destination: { write: (line: string) => void logLines.push(line) },
+  });
   const settings = redisSettings(config);
   const connection = createRedis(settings, { name: 'test', role: 'commands' });
   await waitForRedis(connection, { settings });
@@ -35,7 +75,13 @@ export async function startHttpGateway(redis: TestRedis, argv: string[] = [], op
   const readiness = new Readiness();
   const health = new RedisHealth({ connection, clock, logger, readiness });
   const bounds = { queueLengthMax: config.queueLengthMax, pendingTargetsMax: config.pendingTargetsMax };
-  const store = new CommandStore({ connection, keys, history: historyBoundsOf(config), ...bounds, idempotencyMs: config.idempotencyWindow });
+  const store = new CommandStore({
+    connection,
+    keys,
+    history: historyBoundsOf(config),
+    ...bounds,
+    idempotencyMs: config.idempotencyWindow,
+  });
   const history = new ExecutionHistory(connection, keys);
   const log = new OutputLog(connection, keys);
   const runners = new RunnerRegistry(connection, keys);
@@ -45,7 +91,15 @@ export async function startHttpGateway(redis: TestRedis, argv: string[] = [], op
   const watchers = new Map<string, Set<() => void>>();
   const limits = new ConnectionLimits(config);
   const common = { connection, keys, redis: health, clock, logger, metrics };
-  const commands = new Commands({ ...common, store, drain, runners, gatewayId: 'gw', queueLengthMax: config.queueLengthMax, ...options });
+  const commands = new Commands({
+    ...common,
+    store,
+    drain,
+    runners,
+    gatewayId: 'gw',
+    queueLengthMax: config.queueLengthMax,
+    ...options,
+  });
   const app = uWS.App();
   const http = registerHttp(app, {
     ...{ config, commands, history, log, readiness, limits, clientCount: () => 3 },
@@ -59,7 +113,9 @@ export async function startHttpGateway(redis: TestRedis, argv: string[] = [], op
     },
   });
   const port = await new Promise<number>((resolve, reject) => {
-    app.listen('127.0.0.1', 0, (socket) => (socket ? resolve(uWS.us_socket_local_port(socket)) : reject(new Error('cannot listen'))));
+    app.listen('127.0.0.1', 0, (socket) =>
+      socket ? resolve(uWS.us_socket_local_port(socket)) : reject(new Error('cannot listen')),
+    );
   });
   await new Promise<void>((resolve) => {
     const unwatch = health.onChange(() => {
@@ -72,11 +128,34 @@ export async function startHttpGateway(redis: TestRedis, argv: string[] = [], op
   const sequences = new Map<string, number>();
 
   return {
-    ...{ app, http, port, url: `http://127.0.0.1:${port}`, store, history, log, keys, connection, health, readiness, authenticator, commands },
+    ...{
+      app,
+      http,
+      port,
+      url: `http://127.0.0.1:${port}`,
+      store,
+      history,
+      log,
+      keys,
+      connection,
+      health,
+      readiness,
+      authenticator,
+      commands,
+    },
     ...{ limits, logLines, wake, watching: (target: string) => watchers.get(target)?.size ?? 0 },
     announceRunner: () => {
       const seen_at = new Date().toISOString();
-      return runners.announce({ ...RUNNER, version: '0', host: 'h', pid: 1, concurrency: 1, running: 0, started_at: seen_at, seen_at });
+      return runners.announce({
+        ...RUNNER,
+        version: '0',
+        host: 'h',
+        pid: 1,
+        concurrency: 1,
+        running: 0,
+        started_at: seen_at,
+        seen_at,
+      });
     },
     /** Submits past HTTP. */
     async submit(target: string, command = 'start') {

@@ -387,3 +387,13 @@ describe('while Redis is away', () => {
     expect(old.of('degraded')).toEqual([]);
   });
 });
+
+it('survives messages that are nested deeper than can be written back', async () => {
+  const { url } = await gateway();
+  const client = await TestClient.open(url);
+  const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+  client.send(`{"type":"command","command":"x","args":${deep}}`);
+  client.send(deep);
+  await vi.waitFor(() => expect(client.of('error')).toHaveLength(2));
+  expect(client.of('error')[0]).toMatchObject({ code: 'bad_message' });
+});

@@ -1,6 +1,13 @@
 import { createMetrics, FakeClock, createLogger } from '@carrierarr/platform';
 import { encodeEntry, Keys, PARTITIONS, partitionOf } from '@carrierarr/protocol';
-import { CommandStore, defineScripts, ExecutionHistory, type HistoryBounds, OutputLog, Retention } from '@carrierarr/store';
+import {
+  CommandStore,
+  defineScripts,
+  ExecutionHistory,
+  type HistoryBounds,
+  OutputLog,
+  Retention,
+} from '@carrierarr/store';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { HistoryKeeper } from '../../../apps/runner/src/history/retention.js';
@@ -38,10 +45,23 @@ async function run(target: string, kilobytes: number, history = bounds()) {
   const { fence, execution } = claimed;
   for (let sequence = 1; sequence <= kilobytes; sequence++) {
     const body = Buffer.alloc(1000, 'x');
-    const entry = encodeEntry({ kind: 'lines', execution: execution.id, sequence, timeMs: 1, runs: [{ stream: 'o', lines: 1 }], body });
+    const entry = encodeEntry({
+      kind: 'lines',
+      execution: execution.id,
+      sequence,
+      timeMs: 1,
+      runs: [{ stream: 'o', lines: 1 }],
+      body,
+    });
     await s.append(target, fence, sequence, 1, entry);
   }
-  const ending = { outcome: 'succeeded', exitCode: 0, lines: kilobytes, truncatedLines: 0, sequence: kilobytes } as const;
+  const ending = {
+    outcome: 'succeeded',
+    exitCode: 0,
+    lines: kilobytes,
+    truncatedLines: 0,
+    sequence: kilobytes,
+  } as const;
   await s.finish(target, execution.id, fence, ending);
   return execution.id;
 }

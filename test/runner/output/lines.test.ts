@@ -1,12 +1,17 @@
 import type { StreamLetter } from '@carrierarr/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { countNewlines } from '../../../apps/runner/src/output/count-newlines.js';
 import { type LineBlock, LineSplitter } from '../../../apps/runner/src/output/lines.js';
 import { Redactor } from '../../../apps/runner/src/output/redact.js';
 
 function split(chunks: readonly [StreamLetter, Buffer][], lineBytesMax = 1 << 20, secrets: string[] = []) {
   const blocks: LineBlock[] = [];
-  const splitter = new LineSplitter({ lineBytesMax, redactor: new Redactor(secrets), emit: (block) => blocks.push(block) });
+  const splitter = new LineSplitter({
+    lineBytesMax,
+    redactor: new Redactor(secrets),
+    emit: (block) => blocks.push(block),
+  });
   for (const [stream, chunk] of chunks) splitter.feed(stream, chunk);
   splitter.end('o');
   splitter.end('e');
@@ -41,7 +46,9 @@ function reference(bytes: Buffer): string[] {
 const bytes = fc
   .array(
     fc.oneof(
-      fc.constantFrom('\n', '\r\n', '\r', '', 'a', 'word', '\0', 'é', '漢', '🚀', '\uFEFF').map((text) => Buffer.from(text)),
+      fc
+        .constantFrom('\n', '\r\n', '\r', '', 'a', 'word', '\0', 'é', '漢', '🚀', '\uFEFF')
+        .map((text) => Buffer.from(text)),
       fc.uint8Array({ maxLength: 4 }).map((raw) => Buffer.from(raw)),
     ),
     { maxLength: 40 },
@@ -52,6 +59,17 @@ function chunked(whole: Buffer, cuts: readonly number[]): Buffer[] {
   const at = [...new Set(cuts.map((cut) => cut % (whole.length + 1)))].sort((a, b) => a - b);
   return [0, ...at].map((from, i) => whole.subarray(from, at[i] ?? whole.length));
 }
+
+it('countNewlines counts newlines, at any alignment, among any bytes', () => {
+  const newlineRich = fc.array(fc.oneof(fc.constantFrom(10, 138, 11, 9, 0, 255), fc.nat(255)), { maxLength: 40 });
+  fc.assert(
+    fc.property(newlineRich, fc.nat(7), (values, skipped) => {
+      const whole = Buffer.from(values).subarray(skipped);
+      expect(countNewlines(whole)).toBe(whole.filter((byte) => byte === 10).length);
+    }),
+    { numRuns: 5000 },
+  );
+});
 
 describe('LineSplitter', () => {
   it('gives the same lines however the bytes are cut into chunks', () => {

@@ -86,7 +86,11 @@ describe('Spool', () => {
     spool.push('o', 1, Buffer.from('d'));
     await spool.drained();
     expect(decodeEntry(seen[1] as Buffer)).toMatchObject({
-      runs: [{ stream: 'o', lines: 2 }, { stream: 'e', lines: 1 }, { stream: 'o', lines: 1 }],
+      runs: [
+        { stream: 'o', lines: 2 },
+        { stream: 'e', lines: 1 },
+        { stream: 'o', lines: 1 },
+      ],
       body: Buffer.from('a\nb\nc\nd'),
     });
   });
@@ -166,7 +170,10 @@ describe('Spool', () => {
     expect(one.pauses).toEqual([true]);
     two.log.release();
     await two.clock.advanceAsync(0);
-    expect([one.pauses, two.pauses]).toEqual([[true, false], [true, false]]);
+    expect([one.pauses, two.pauses]).toEqual([
+      [true, false],
+      [true, false],
+    ]);
     expect(budget.used).toBe(0);
   });
 
@@ -200,7 +207,14 @@ describe('Spool with Redis', () => {
   async function claim() {
     const keys = new Keys('t');
     const history = { entriesMax: 100_000, bytesMax: 1 << 28, ageMaxMs: 3_600_000, executionsMs: 60_000 };
-    const store = new CommandStore({ connection, keys, history, queueLengthMax: 9, pendingTargetsMax: 64, idempotencyMs: 1 });
+    const store = new CommandStore({
+      connection,
+      keys,
+      history,
+      queueLengthMax: 9,
+      pendingTargetsMax: 64,
+      idempotencyMs: 1,
+    });
     const from = { subject: 's', address: 'a', gateway: 'g', idempotent: false };
     await store.submit({ ...from, target: 'w', command: 'x', args: [] });
     const claimed = await store.claim('w', { id: 'r', incarnation: 'i' });

@@ -62,6 +62,7 @@ export class Connection {
   readonly #resume: Resume;
   readonly #isOurs: (target: string) => boolean;
   readonly #unanswered = new Map<string, IdentifiedCommand>();
+  readonly #complainedOf = new Set<string>();
   readonly #subscribed = deferred<void>();
   readonly #failed = deferred<never>();
   #socket: WebSocket | null = null;
@@ -268,8 +269,19 @@ export class Connection {
       // A message may have made us leave this connection; what follows in the frame will come again.
       if (this.#socket !== socket) return;
       const message = parseMessage(text);
-      if (message !== undefined) this.#take(message);
+      if (message === 'unknown') continue;
+      if ('unreadable' in message) this.#complain(message.unreadable);
+      else this.#take(message);
     }
+  }
+
+  /** Once for each type: it may be important, and it may come a thousand times a second. */
+  #complain(type: string): void {
+    if (this.#complainedOf.has(type)) return;
+    this.#complainedOf.add(type);
+    this.#options.onNotice(
+      `${this.#options.access.url} sent a \`${type}\` message that this version cannot read. Are both of about the same version?`,
+    );
   }
 
   #take(message: ServerMessage): void {
@@ -307,18 +319,17 @@ export class Connection {
   }
 }
 
-/** Undefined for what a newer gateway may say, and for what is no message at all. */
-function parseMessage(text: string): ServerMessage | undefined {
-  if (text === '') return undefined;
+/** `unknown` is what a newer gateway may say to newer clients, and what is no message at all. */
+function parseMessage(text: string): ServerMessage | 'unknown' | { readonly unreadable: string } {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    return undefined; // Not ours to judge: some proxies inject text.
+    return 'unknown'; // An empty line, or not ours to judge.
   }
   const type = (value as { type?: unknown } | null)?.type;
-  if (typeof type !== 'string' || !Object.hasOwn(SERVER_MESSAGES, type)) return undefined;
-  return SERVER_MESSAGES[type as keyof typeof SERVER_MESSAGES].schema.safeParse(value).data;
+  if (typeof type !== 'string' || !Object.hasOwn(SERVER_MESSAGES, type)) return 'unknown';
+  return SERVER_MESSAGES[type as keyof typeof SERVER_MESSAGES].schema.safeParse(value).data ?? { unreadable: type };
 }
 
 async function readBody(response: IncomingMessage): Promise<string> {

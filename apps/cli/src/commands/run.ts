@@ -203,7 +203,7 @@ class WaitingRun {
     const { target, command } = this.#command;
     return (
       `\`${command}\` on ${target} goes on as ${execution}. ` +
-      `Watch it with \`carrierarr logs -f --since ${execution} ${target}\`, end it with \`carrierarr kill ${execution}\`.`
+      `Watch it with \`${this.#host.command} logs -f --since ${execution} ${target}\`, end it with \`${this.#host.command} kill ${execution}\`.`
     );
   }
 
@@ -298,6 +298,8 @@ class WaitingRun {
   }
 
   #leave(exitCode: number): void {
+    // The question has no end of line yet.
+    if (this.#isAsking) this.#host.stderr.write('\n');
     const execution = this.#watch?.execution;
     this.#output.notice(
       execution

@@ -66,12 +66,18 @@ export class Authenticator {
     const header = presented.authorization ?? '';
     const bearer = /^bearer +(\S+) *$/i.exec(header)?.[1];
     if (header !== '' && bearer === undefined) {
-      return { kind: 'invalid', message: 'Expected the header `Authorization: Bearer TOKEN`, got another scheme or no token.' };
+      return {
+        kind: 'invalid',
+        message: 'Expected the header `Authorization: Bearer TOKEN`, got another scheme or no token.',
+      };
     }
     const token = bearer ?? presented.subprotocolToken ?? presented.accessToken;
     if (token === undefined || token === '') return { kind: 'none' };
     if (token.length > TOKEN_BYTES_MAX) {
-      return { kind: 'invalid', message: `The token has ${token.length} characters; at most ${TOKEN_BYTES_MAX} are accepted.` };
+      return {
+        kind: 'invalid',
+        message: `The token has ${token.length} characters; at most ${TOKEN_BYTES_MAX} are accepted.`,
+      };
     }
     const { tokens, jwt } = this.#o;
     const found = tokens?.find(token);

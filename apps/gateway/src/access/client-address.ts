@@ -26,7 +26,8 @@ export function trustedProxies(networks: readonly string[]): (address: string) =
     if (!cidr) throw new TypeError(`Expected a network such as 10.0.0.0/8, got ${JSON.stringify(network)}.`);
     list.addSubnet(cidr.address, cidr.prefix, cidr.family);
   }
-  return (address) => networks.length > 0 && isIP(address) !== 0 && list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6');
+  return (address) =>
+    networks.length > 0 && isIP(address) !== 0 && list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6');
 }
 
 /** The text of 4 or 16 bytes of an address; IPv4 within IPv6 as IPv4. Empty for anything else. */

@@ -71,17 +71,14 @@ export class Guard {
   /** Who it is. Throws ClientError `unauthenticated`, or `unavailable` when that cannot be told now. */
   async identify(presented: Presented): Promise<Credential> {
     const authentication = await this.#authenticator.authenticate(presented);
-    switch (authentication.kind) {
-      case 'subject':
-        return authentication;
-      case 'invalid':
-        throw new ClientError(authentication.retryable ? 'unavailable' : 'unauthenticated', authentication.message);
-      case 'none':
-        throw new ClientError(
-          'unauthenticated',
-          'This gateway needs a token, and none came: send the header `Authorization: Bearer TOKEN` (or `?access_token=TOKEN`).',
-        );
+    if (authentication.kind === 'subject') return authentication;
+    if (authentication.kind === 'invalid') {
+      throw new ClientError(authentication.retryable ? 'unavailable' : 'unauthenticated', authentication.message);
     }
+    throw new ClientError(
+      'unauthenticated',
+      'This gateway needs a token, and none came: send the header `Authorization: Bearer TOKEN` (or `?access_token=TOKEN`).',
+    );
   }
 
   /** Whether somebody who was let in may stay. */

@@ -4,7 +4,14 @@
  * `none` and HMAC, where whoever can check can also sign, do not.
  */
 import { type Clock, type Logger, redactUrl } from '@carrierarr/platform';
-import { createLocalJWKSet, createRemoteJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey, jwtVerify } from 'jose';
+import {
+  createLocalJWKSet,
+  createRemoteJWKSet,
+  errors,
+  type JSONWebKeySet,
+  type JWTVerifyGetKey,
+  jwtVerify,
+} from 'jose';
 import { WatchedFile } from './watched-file.js';
 
 export const JWT_ALGORITHMS = [
@@ -40,7 +47,10 @@ export class Jwt {
     this.#o = options;
     const { keys, clock, logger } = options;
     if ('url' in keys) {
-      this.#keys = createRemoteJWKSet(new URL(keys.url), { timeoutDuration: FETCH_TIMEOUT_MS, cacheMaxAge: KEYS_AGE_MAX_MS });
+      this.#keys = createRemoteJWKSet(new URL(keys.url), {
+        timeoutDuration: FETCH_TIMEOUT_MS,
+        cacheMaxAge: KEYS_AGE_MAX_MS,
+      });
       return;
     }
     this.#keys = () => {
@@ -80,7 +90,9 @@ export class Jwt {
       });
       const subject = Object.hasOwn(payload, subjectClaim) ? payload[subjectClaim] : undefined;
       if (typeof subject !== 'string' || !SUBJECT.test(subject)) {
-        return refusal(`its claim ${JSON.stringify(subjectClaim)}, which should name the subject, is missing or no name.`);
+        return refusal(
+          `its claim ${JSON.stringify(subjectClaim)}, which should name the subject, is missing or no name.`,
+        );
       }
       return { kind: 'valid', subject, expiresAtMs: ((payload.exp ?? 0) + CLOCK_TOLERANCE_S) * 1000 };
     } catch (error) {
@@ -90,7 +102,8 @@ export class Jwt {
 
   #explain(error: unknown): JwtAnswer {
     const { issuer, audience } = this.#o;
-    if (error instanceof errors.JWTExpired) return refusal(`it expired at ${timeOf(error.payload.exp)}. Get a new one.`);
+    if (error instanceof errors.JWTExpired)
+      return refusal(`it expired at ${timeOf(error.payload.exp)}. Get a new one.`);
     if (error instanceof errors.JWTClaimValidationFailed) {
       const claim = error.claim;
       const got = JSON.stringify(error.payload[claim]) ?? 'none';
@@ -102,7 +115,8 @@ export class Jwt {
     if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) {
       return refusal(`its algorithm is not allowed. Use one of ${JWT_ALGORITHMS.join(', ')}.`);
     }
-    if (error instanceof errors.JWKSNoMatchingKey) return refusal('it is signed by a key that its issuer does not publish.');
+    if (error instanceof errors.JWKSNoMatchingKey)
+      return refusal('it is signed by a key that its issuer does not publish.');
     if (error instanceof errors.JWKSMultipleMatchingKeys) {
       return refusal('several published keys could have signed it: its header must name one (kid).');
     }
@@ -113,7 +127,8 @@ export class Jwt {
     this.#o.logger.error({ err: error, keys: where }, 'the keys for JSON Web Tokens could not be fetched');
     return {
       kind: 'invalid',
-      message: 'The token could not be checked, because the keys of its issuer cannot be fetched now. Try again in a moment.',
+      message:
+        'The token could not be checked, because the keys of its issuer cannot be fetched now. Try again in a moment.',
       retryable: true,
     };
   }

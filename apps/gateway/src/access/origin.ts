@@ -46,7 +46,13 @@ export function normaliseOrigin(text: string): string | undefined {
 function splitHost(header: string): { name: string; port: string } | undefined {
   const match = /^(\[[0-9a-f:.]+\]|[^[\]:/?#@\s\\]+)(?::(\d{1,5}))?$/i.exec(header);
   if (!match?.[1]) return undefined;
-  return { name: match[1].replace(/^\[|\]$/g, '').toLowerCase().replace(/\.$/, ''), port: match[2] ?? '' };
+  return {
+    name: match[1]
+      .replace(/^\[|\]$/g, '')
+      .toLowerCase()
+      .replace(/\.$/, ''),
+    port: match[2] ?? '',
+  };
 }
 
 /** Why the Host is refused, or undefined. */

@@ -41,13 +41,16 @@ export function parseTokens(text: string): TokenEntry[] {
       throw new Error(`line ${line}: expected a subject and a token separated by a space, got ${got}.`);
     }
     if (!SUBJECT.test(subject) || subject === ANONYMOUS) {
-      const why = subject === ANONYMOUS ? 'stands for clients without a token' : 'is longer than 128 characters or not printable';
+      const why =
+        subject === ANONYMOUS ? 'stands for clients without a token' : 'is longer than 128 characters or not printable';
       throw new Error(`line ${line}: the subject ${why}. Choose another name.`);
     }
     const hash = hashOf(token, line);
     const known = lineOfHash.get(hash.toString('hex'));
     if (known && known.subject !== subject) {
-      throw new Error(`line ${line}: the token is that of line ${known.line} too, for another subject. Give each its own.`);
+      throw new Error(
+        `line ${line}: the token is that of line ${known.line} too, for another subject. Give each its own.`,
+      );
     }
     lineOfHash.set(hash.toString('hex'), { line, subject });
     entries.push({ subject, hash });
@@ -59,7 +62,9 @@ function hashOf(token: string, line: number): Buffer {
   const hashed = HASHED.exec(token)?.[1];
   if (hashed) return Buffer.from(hashed, 'hex');
   if (token.toLowerCase().startsWith('sha256:')) {
-    throw new Error(`line ${line}: expected 64 hex digits after sha256:, got ${token.length - 'sha256:'.length} characters.`);
+    throw new Error(
+      `line ${line}: expected 64 hex digits after sha256:, got ${token.length - 'sha256:'.length} characters.`,
+    );
   }
   if (token.length < TOKEN_LENGTH_MIN || token.length > TOKEN_LENGTH_MAX || !TOKEN.test(token)) {
     throw new Error(

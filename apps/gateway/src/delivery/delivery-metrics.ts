@@ -6,9 +6,19 @@ import type { TailMetrics } from './log-tail.js';
 export function createDeliveryMetrics(registry: Registry): FanoutMetrics & TailMetrics & { watch(fanout: Fanout): void } {
   const registers = [registry];
   const counter = (name: string, help: string) => new Counter({ name: `carrierarr_gateway_${name}`, help, registers });
-  const lines = counter('delivered_lines_total', 'Lines and events handed to sockets, over all clients.');
-  const frames = counter('delivered_frames_total', 'Output frames handed to sockets.');
-  const bytes = counter('delivered_bytes_total', 'Bytes of output frames handed to sockets.');
+  // Counted in plain numbers, for they change with every frame, and read when somebody looks.
+  const delivered = { lines: 0, frames: 0, bytes: 0 };
+  const total = (name: keyof typeof delivered, help: string) =>
+    new Counter({
+      ...{ name: `carrierarr_gateway_delivered_${name}_total`, help, registers },
+      collect() {
+        this.reset();
+        this.inc(delivered[name]);
+      },
+    });
+  total('lines', 'Lines and events handed to sockets, over all clients.');
+  total('frames', 'Output frames handed to sockets.');
+  total('bytes', 'Bytes of output frames handed to sockets.');
   const behind = counter('clients_fell_behind_total', 'Times a client was left out because its socket was full.');
   const caughtUp = counter('clients_caught_up_total', 'Times a client that was behind had been sent all it missed.');
   const gaps = counter('client_gaps_total', 'Times a client was told that output it missed is no longer available.');
@@ -29,9 +39,9 @@ export function createDeliveryMetrics(registry: Registry): FanoutMetrics & TailM
   });
   return {
     delivered(lineCount, frameCount, byteCount) {
-      lines.inc(lineCount);
-      frames.inc(frameCount);
-      bytes.inc(byteCount);
+      delivered.lines += lineCount;
+      delivered.frames += frameCount;
+      delivered.bytes += byteCount;
     },
     fellBehind: () => behind.inc(),
     caughtUp: () => caughtUp.inc(),

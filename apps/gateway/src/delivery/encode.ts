@@ -139,12 +139,22 @@ export function encodeGap(gap: Gap, timestamp: string, encoding: Encoding): stri
 
 let cachedMs = Number.NaN;
 let cachedText = '';
+let cachedSecond = Number.NaN;
+let cachedPrefix = '';
 
-/** RFC 3339 with milliseconds; the last one is kept, for most entries share a millisecond with another. */
+/**
+ * RFC 3339 with milliseconds, of a time in epoch ms. All but the milliseconds is kept from one call to the next:
+ * formatting a date would otherwise be a good part of the cost of a line.
+ */
 export function timestampOf(ms: number): string {
   if (ms !== cachedMs) {
+    const second = Math.floor(ms / 1000);
+    if (second !== cachedSecond) {
+      cachedSecond = second;
+      cachedPrefix = new Date(second * 1000).toISOString().slice(0, -4);
+    }
     cachedMs = ms;
-    cachedText = new Date(ms).toISOString();
+    cachedText = `${cachedPrefix}${String(Math.floor(ms) - second * 1000).padStart(3, '0')}Z`;
   }
   return cachedText;
 }

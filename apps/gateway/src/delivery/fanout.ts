@@ -58,6 +58,7 @@ export class Fanout implements TailListener {
   readonly #patterned = new Set<Client>();
   #pending: PendingEntry[] = [];
   #pendingBytes = 0;
+  #flushedMs = Number.NEGATIVE_INFINITY;
   #window: Timer | undefined;
   #sweep: Timer | undefined;
   #allUnusedSinceMs: number | undefined;
@@ -252,7 +253,8 @@ export class Fanout implements TailListener {
     if (feed === undefined) return;
     feed.epoch = placed.epoch;
     feed.last = placed.last;
-    feed.activeMs = this.#o.clock.monotonicMs();
+    const nowMs = this.#o.clock.monotonicMs();
+    feed.activeMs = nowMs;
     this.#recent.remember(feed, placed);
     const size = placed.entry.kind === 'lines' ? placed.entry.body.length : 200;
     const pending: PendingEntry = { placed, feed, texts: [undefined, undefined, undefined] };
@@ -261,14 +263,18 @@ export class Fanout implements TailListener {
     } else {
       feed.pending.push(pending);
       feed.pendingBytes += size;
-      if (feed.window === undefined || feed.pendingBytes >= FRAME_BYTES) this.#flushFeed(feed);
+      const leftMs = feed.flushedMs + WINDOW_MS - nowMs;
+      if (leftMs <= 0 || feed.pendingBytes >= FRAME_BYTES) this.#flushFeed(feed);
+      else feed.window ??= this.#o.clock.setTimeout(() => this.#flushFeed(feed), leftMs);
     }
     if (this.#everything.size === 0) {
       feed.sentToEverything = placed.last;
     } else {
       this.#pending.push(pending);
       this.#pendingBytes += size;
-      if (this.#window === undefined || this.#pendingBytes >= FRAME_BYTES) this.flushEverything();
+      const leftMs = this.#flushedMs + WINDOW_MS - nowMs;
+      if (leftMs <= 0 || this.#pendingBytes >= FRAME_BYTES) this.flushEverything();
+      else this.#window ??= this.#o.clock.setTimeout(() => this.flushEverything(), leftMs);
     }
     for (const watcher of feed.watchers) watcher();
   }
@@ -329,32 +335,30 @@ export class Fanout implements TailListener {
   }
 
   #flushFeed(feed: Feed): void {
-    if (feed.pending.length > 0) {
-      const startMs = this.#o.clock.monotonicMs();
-      const pending = feed.pending;
-      feed.pending = [];
-      feed.pendingBytes = 0;
-      const before = feed.sentToMembers;
-      feed.sentToMembers = feed.last;
-      const frames = new FrameSet(pending);
-      for (const client of feed.members) {
-        if (client.behind === null && client.flows) this.#sendFrame(client, frames);
-        else if (!client.behind?.has(feed)) {
-          if (client.flows) this.#sendFrame(client, frames);
-          else this.#leaveOut(client, feed, before);
-        }
-      }
-      this.#count(frames);
-      feed.window ??= this.#o.clock.setTimeout(() => {
-        feed.window = undefined;
-        this.#flushFeed(feed);
-      }, this.#windowLeftMs(startMs));
+    feed.window?.cancel();
+    feed.window = undefined;
+    if (feed.pending.length === 0) return;
+    // The window begins before the frame goes out: sending to a thousand clients takes milliseconds, and a window that
+    // began after them would make lines wait that come further apart than a window.
+    feed.flushedMs = this.#o.clock.monotonicMs();
+    const frames = new FrameSet(feed.pending);
+    feed.pending = [];
+    feed.pendingBytes = 0;
+    const before = feed.sentToMembers;
+    feed.sentToMembers = feed.last;
+    for (const client of feed.members) {
+      if (client.behind?.has(feed)) continue;
+      if (client.flows) this.#sendFrame(client, frames);
+      else this.#leaveOut(client, feed, before);
     }
+    this.#count(frames);
   }
 
   flushEverything(): void {
+    this.#window?.cancel();
+    this.#window = undefined;
     if (this.#pending.length === 0) return;
-    const startMs = this.#o.clock.monotonicMs();
+    this.#flushedMs = this.#o.clock.monotonicMs();
     const pending = this.#pending;
     this.#pending = [];
     this.#pendingBytes = 0;
@@ -378,18 +382,6 @@ export class Fanout implements TailListener {
       }
     }
     this.#count(frames);
-    this.#window ??= this.#o.clock.setTimeout(() => {
-      this.#window = undefined;
-      this.flushEverything();
-    }, this.#windowLeftMs(startMs));
-  }
-
-  /**
-   * What is left of a window that began when its frame was made. Sending to a thousand clients takes milliseconds; a
-   * window that began after them would make lines wait that come further apart than a window.
-   */
-  #windowLeftMs(startMs: number): number {
-    return Math.max(0, WINDOW_MS - (this.#o.clock.monotonicMs() - startMs));
   }
 
   #leaveOut(client: Client, feed: Feed, offset: number): void {

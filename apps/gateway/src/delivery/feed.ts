@@ -23,7 +23,9 @@ export class Feed {
   /** Entries that wait for the members' next frame. */
   pending: PendingEntry[] = [];
   pendingBytes = 0;
-  /** End of the gathering window: frames made before it wait. Undefined when the feed is quiet. */
+  /** When its last frame was made, monotonic ms: entries that come within a window of it gather. */
+  flushedMs = Number.NEGATIVE_INFINITY;
+  /** The end of the window, if entries wait for it. */
   window: { cancel(): void } | undefined;
   /** When it last had an entry, monotonic ms. */
   activeMs = 0;

@@ -561,11 +561,11 @@ function chunks<T>(items: T[], size: number): T[][] {
 }
 
 /**
- * An entry with memory of its own. What the Redis client hands out is a slice of the chunk it read (64 KiB for a
- * line of 50 bytes); kept in memory for a while, such slices would hold a thousand times their size.
+ * Gives an entry memory of its own. What the Redis client hands out is a slice of the chunk it read (64 KiB for a line
+ * of 50 bytes); kept in memory for a while, such slices would hold a thousand times their size.
  */
 function own(placed: PlacedEntry): PlacedEntry {
   const { entry } = placed;
-  if (entry.kind !== 'lines' || entry.body.length * 2 > entry.body.buffer.byteLength) return placed;
-  return { ...placed, entry: { ...entry, body: Buffer.from(entry.body) } };
+  if (entry.kind === 'lines' && entry.body.length * 2 < entry.body.buffer.byteLength) entry.body = Buffer.from(entry.body);
+  return placed;
 }

@@ -10,9 +10,8 @@ import type uWS from 'uWebSockets.js';
 import type { RequestFacts } from '../access/guard.js';
 
 /** What is kept of a piece for a client that has stopped to read, and how often it gets a byte of it. */
-const KEPT_BYTES_MAX = 4 * 1024;
+const KEPT_BYTES_MAX = 1024;
 const DRIP_EVERY_MS = 3_000;
-const EMPTY = Buffer.alloc(0);
 
 export type Headers = Readonly<Record<string, string>>;
 
@@ -112,40 +111,51 @@ export class Exchange {
    * Sends a piece. Resolves when the next one may follow, at once unless the client is slow. Throws ClientGoneError.
    *
    * uWebSockets.js gives a client up 10 s after a write that found no room, which is too soon for somebody who reads the
-   * output in a pager. Each such write begins that time anew, so the end of the piece is kept to write it byte by byte:
-   * enough for hours, and the memory for one piece is all that it costs.
+   * output in a pager. Each such write begins that time anew, so the end of a piece is sent only once there is room, and
+   * until then byte by byte: enough for the better part of an hour.
    */
   async write(piece: string | Buffer): Promise<void> {
-    if (this.#state !== 'streaming') throw new ClientGoneError();
-    if (piece.length === 0) return;
-    const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
-    const kept = Math.min(KEPT_BYTES_MAX, bytes.length - 1);
-    let rest = bytes.subarray(bytes.length - kept);
-    let isFlowing = true;
-    this.#res.cork(() => {
-      isFlowing = this.#res.write(bytes.subarray(0, bytes.length - kept));
-      if (isFlowing && rest.length > 0) isFlowing = this.#res.write(rest);
-      else return;
-      rest = EMPTY;
-    });
-    if (isFlowing) return;
-    const timer = this.#clock.setInterval(() => {
-      if (rest.length === 0 || this.#state !== 'streaming') return;
-      let isTaken = false;
-      this.#res.cork(() => {
-        isTaken = this.#res.write(rest.subarray(0, 1));
-      });
-      rest = rest.subarray(1);
-      // Only a write that finds no room begins the time anew. This one found some, so go on until one does not.
-      if (isTaken) this.#continue();
-    }, DRIP_EVERY_MS);
+    let rest: Buffer = typeof piece === 'string' ? Buffer.from(piece) : piece;
+    while (rest.length > 0) {
+      const kept = Math.min(KEPT_BYTES_MAX, rest.length >> 1);
+      const isTaken = this.#send(rest.subarray(0, rest.length - kept));
+      rest = rest.subarray(rest.length - kept);
+      if (isTaken) {
+        // If there is no room for this, nothing is left to be sent slowly: that is up to the next piece.
+        if (rest.length > 0) this.#send(rest);
+        return;
+      }
+      rest = await this.#drip(rest);
+    }
+  }
+
+  /** Waits for room while it sends byte by byte; resolves to what is left. */
+  async #drip(bytes: Buffer): Promise<Buffer> {
+    let rest = bytes;
     await new Promise<void>((resolve) => {
-      this.#resume = resolve;
+      const timer = this.#clock.setInterval(() => {
+        if (rest.length === 0 || this.#state !== 'streaming') return;
+        const isTaken = this.#send(rest.subarray(0, 1));
+        rest = rest.subarray(1);
+        // Only a write that finds no room begins the time anew. This one found some, so go on until one does not.
+        if (isTaken) this.#continue();
+      }, DRIP_EVERY_MS);
+      this.#resume = () => {
+        timer.cancel();
+        resolve();
+      };
     });
-    timer.cancel();
-    // It changed while we waited, which the compiler cannot know.
-    if ((this.#state as string) === 'gone') throw new ClientGoneError();
-    if (rest.length > 0) await this.write(rest);
+    return rest;
+  }
+
+  /** False: there was no room, and uWebSockets.js holds the bytes. Throws ClientGoneError. */
+  #send(bytes: Buffer): boolean {
+    if (this.#state !== 'streaming') throw new ClientGoneError();
+    let isTaken = false;
+    this.#res.cork(() => {
+      isTaken = this.#res.write(bytes);
+    });
+    return isTaken;
   }
 
   /** Ends an answer that was begun; the client sees that it is complete. */
@@ -167,7 +177,10 @@ export class Exchange {
 
   #collect(bytesMax: number, contentLength: string): Promise<Buffer> {
     const tooLarge = (bytes: string) =>
-      new ClientError('message_too_large', `The body has ${bytes} bytes; at most ${bytesMax} are accepted (--message-bytes-max).`);
+      new ClientError(
+        'message_too_large',
+        `The body has ${bytes} bytes; at most ${bytesMax} are accepted (--message-bytes-max).`,
+      );
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = [];
       let bytes = 0;

@@ -5,6 +5,7 @@
  */
 import type { Execution, PlacedEntry } from '@carrierarr/protocol';
 import type { LogPage, OutputLog } from '@carrierarr/store';
+import type { Gap } from '../delivery/encode.js';
 import type { RedisHealth } from '../redis-health.js';
 
 /** Bytes of one page aimed at, and its entries. */
@@ -14,14 +15,10 @@ const PAGE_ENTRIES_MAX = 256;
 /** Offsets taken by events rather than lines, assumed when looking for the last lines; more only cost another look. */
 const EVENTS_SLACK = 32;
 
+/** `from` and `to` are the first and last missing offset; 0 and 0 if the old epoch is lost as a whole. */
 export interface OutputGap {
   kind: 'gap';
-  target: string;
-  epoch: string;
-  /** First and last missing offset; 0 and 0 if the old epoch is lost as a whole. */
-  from: number;
-  to: number;
-  reason: 'trimmed' | 'epoch';
+  gap: Gap;
 }
 export type Piece = OutputGap | { kind: 'entry'; placed: PlacedEntry; after: number };
 
@@ -92,7 +89,7 @@ export class ExecutionReader {
     this.#adapt(page);
     const pieces: Piece[] = [];
     if (page.epoch !== undefined && this.#epoch !== undefined && page.epoch !== this.#epoch) {
-      pieces.push({ kind: 'gap', target: this.#target, epoch: page.epoch, from: 0, to: 0, reason: 'epoch' });
+      pieces.push({ kind: 'gap', gap: { target: this.#target, epoch: page.epoch, from: 0, to: 0, reason: 'epoch' } });
       // The page was read from an offset of the old epoch.
       this.#epoch = page.epoch;
       this.#after = 0;
@@ -103,8 +100,8 @@ export class ExecutionReader {
     this.#epoch = page.epoch ?? this.#epoch;
     const missingTo = Math.min(page.first - 1, this.#last ?? Number.MAX_SAFE_INTEGER);
     if (missingTo > this.#after) {
-      const epoch = this.#epoch ?? '';
-      pieces.push({ kind: 'gap', target: this.#target, epoch, from: this.#after + 1, to: missingTo, reason: 'trimmed' });
+      const place = { target: this.#target, epoch: this.#epoch ?? '' };
+      pieces.push({ kind: 'gap', gap: { ...place, from: this.#after + 1, to: missingTo, reason: 'trimmed' } });
       this.#after = missingTo;
     }
     for (const placed of page.entries) {

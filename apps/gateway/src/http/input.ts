@@ -1,12 +1,14 @@
 /** Queries and bodies as data that fits its schema, or an error that says what was received. */
-import { ClientError, type commandBodySchema } from '@carrierarr/protocol';
+import { ClientError } from '@carrierarr/protocol';
 import type { Exchange } from './exchange.js';
 
 /** What we use of a zod schema. */
 interface Schema<T> {
   safeParse(
     value: unknown,
-  ): { success: true; data: T } | { success: false; error: { issues: readonly { path: PropertyKey[]; message: string }[] } };
+  ):
+    | { success: true; data: T }
+    | { success: false; error: { issues: readonly { path: PropertyKey[]; message: string }[] } };
 }
 
 const ECHO_LENGTH_MAX = 100;
@@ -23,7 +25,10 @@ export function fit<T>(schema: Schema<T>, value: unknown, what: string): T {
     received = isThere ? (received as Record<PropertyKey, unknown>)[key] : undefined;
   }
   const place = path.length === 0 ? what : `\`${path.map(String).join('.')}\` in ${what}`;
-  throw new ClientError('bad_message', `Cannot use ${place}: ${issue?.message ?? 'it does not fit'}; got ${echo(received)}.`);
+  throw new ClientError(
+    'bad_message',
+    `Cannot use ${place}: ${issue?.message ?? 'it does not fit'}; got ${echo(received)}.`,
+  );
 }
 
 /** The query as an object, without the access token. A name that comes twice is refused: which one counts? */
@@ -31,7 +36,8 @@ export function queryOf(query: string): Record<string, string> {
   const found = new Map<string, string>();
   for (const [name, value] of new URLSearchParams(query)) {
     if (name === 'access_token') continue;
-    if (found.has(name)) throw new ClientError('bad_message', `The query has ${echo(name)} more than once. Keep one of them.`);
+    if (found.has(name))
+      throw new ClientError('bad_message', `The query has ${echo(name)} more than once. Keep one of them.`);
     found.set(name, value);
   }
   return Object.fromEntries(found);
@@ -55,9 +61,7 @@ export async function jsonBodyOf(exchange: Exchange): Promise<unknown> {
   }
 }
 
-export type CommandBody = ReturnType<(typeof commandBodySchema)['parse']>;
-
 function echo(value: unknown): string {
-  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value));
+  const text = value === undefined ? 'nothing' : JSON.stringify(value);
   return text.length > ECHO_LENGTH_MAX ? `${text.slice(0, ECHO_LENGTH_MAX)}...` : text;
 }

@@ -102,7 +102,8 @@ export class OutputRoute {
   async #copy(exchange: Exchange, reader: ExecutionReader, format: OutputFormat, newest: number): Promise<void> {
     await this.#begin(exchange, reader, format);
     try {
-      while (!reader.isComplete && !reader.hasReachedEnd && reader.position.offset < newest) await this.#send(exchange, await reader.next(), format);
+      while (!reader.isComplete && !reader.hasReachedEnd && reader.position.offset < newest)
+        await this.#send(exchange, await reader.next(), format);
       await this.#finish(exchange, reader, format, 'not_followed');
     } catch (error) {
       // The head is out already: all that is left is not to look complete.
@@ -133,7 +134,7 @@ export class OutputRoute {
     exchange.onGone(() => alarm.ring());
     try {
       await this.#begin(exchange, reader, format);
-      for (let seenTicks = 0; !reader.isComplete && !exchange.isGone; ) {
+      for (let seenTicks = 0; !reader.isComplete && !exchange.isGone;) {
         if (this.#isStopped) return await this.#finish(exchange, reader, format, 'draining');
         if (!stillValid(credential)) return await this.#finish(exchange, reader, format, 'unauthenticated');
         try {
@@ -171,9 +172,11 @@ export class OutputRoute {
   /** The head, which has to wait for the first page: only that shows what is missing at the beginning. */
   async #begin(exchange: Exchange, reader: ExecutionReader, format: OutputFormat): Promise<void> {
     const pieces = reader.isComplete ? [] : await reader.next();
-    const gap = pieces[0]?.kind === 'gap' ? pieces[0] : undefined;
+    const gap = pieces[0]?.kind === 'gap' ? pieces[0].gap : undefined;
     const isInHead = gap !== undefined && format.isGapInHead;
-    const headers = isInHead ? { ...format.headers, [GAP_HEADER]: `${gap.from}-${gap.to} ${gap.reason}` } : format.headers;
+    const headers = isInHead
+      ? { ...format.headers, [GAP_HEADER]: `${gap.from}-${gap.to} ${gap.reason}` }
+      : format.headers;
     if (isInHead) this.#d.gaps.inc();
     exchange.begin(200, headers);
     // uWebSockets.js completes the head with the first piece: without one the client would not learn that all is well.
@@ -186,7 +189,8 @@ export class OutputRoute {
     let bytes = 0;
     for (const piece of pieces) {
       if (piece.kind === 'gap') this.#d.gaps.inc();
-      const said = piece.kind === 'gap' ? format.gap(piece, this.#d.clock.now()) : format.entry(piece.placed, piece.after);
+      const said =
+        piece.kind === 'gap' ? format.gap(piece, this.#d.clock.now()) : format.entry(piece.placed, piece.after);
       gathered.push(typeof said === 'string' ? Buffer.from(said) : said);
       bytes += said.length;
       if (bytes < WRITE_BYTES) continue;
@@ -207,7 +211,10 @@ export class OutputRoute {
 
 export function unknownExecution(id: string): ClientError {
   const seen = JSON.stringify(id.slice(0, 100));
-  return new ClientError('not_found', `There is no execution ${seen}, or its record is no longer kept. See GET /api/v1/executions.`);
+  return new ClientError(
+    'not_found',
+    `There is no execution ${seen}, or its record is no longer kept. See GET /api/v1/executions.`,
+  );
 }
 
 interface OutputFormat {
@@ -218,7 +225,7 @@ interface OutputFormat {
   /** It has a way to say why it stops. */
   hasEnd: boolean;
   entry(placed: PlacedEntry, after: number): string | Buffer;
-  gap(gap: OutputGap, nowMs: number): string;
+  gap(piece: OutputGap, nowMs: number): string;
   end(reader: ExecutionReader, reason: EndReason, nowMs: number): string;
 }
 
@@ -229,7 +236,7 @@ function jsonFormat(execution: Execution): OutputFormat {
     signOfLife: '\n',
     hasEnd: true,
     entry: (placed, after) => lineOf(encodePlaced(placed, after, 'offsets')),
-    gap: ({ kind: _, ...gap }, nowMs) => lineOf(encodeGap(gap, timestampOf(nowMs), 'offsets')),
+    gap: ({ gap }, nowMs) => lineOf(encodeGap(gap, timestampOf(nowMs), 'offsets')),
     end: (reader, reason, nowMs) =>
       lineOf(
         JSON.stringify({
@@ -251,7 +258,7 @@ function textFormat(): OutputFormat {
     signOfLife: '',
     hasEnd: false,
     entry: textOf,
-    gap: ({ from, to, reason }) => `[carrierarr: output is missing here: ${from} to ${to}, ${reason}]\n`,
+    gap: ({ gap: { from, to, reason } }) => `[carrierarr: output is missing here: ${from} to ${to}, ${reason}]\n`,
     end: () => '',
   };
 }

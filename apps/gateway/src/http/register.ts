@@ -53,7 +53,10 @@ const SECURITY_HEADERS = {
   'Referrer-Policy': 'no-referrer',
   'Cross-Origin-Resource-Policy': 'same-origin',
 };
-const NOT_FOR_SHOW = { 'Cache-Control': 'no-store', 'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'" };
+const NOT_FOR_SHOW = {
+  'Cache-Control': 'no-store',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+};
 const PREFLIGHT_AGE_S = 600;
 
 /** Adds every route but `/ws` to the app. Call it after the WebSocket route was added. */
@@ -97,13 +100,11 @@ class Http implements HttpRoutes {
       buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600],
       registers,
     });
-    new Gauge({
+    const followers: Gauge = new Gauge({
       name: 'carrierarr_gateway_http_followers',
       help: 'Clients that follow an output over HTTP.',
       registers,
-      collect() {
-        this.set(output.following);
-      },
+      collect: () => followers.set(output.following),
     });
   }
 
@@ -134,11 +135,16 @@ class Http implements HttpRoutes {
       exchange.headers.set('Allow', match.methods.join(', '));
       if (exchange.method === 'OPTIONS') return this.#preflight(exchange, match.methods);
       const seen = JSON.stringify(exchange.method.slice(0, 20));
-      throw new ClientError('method_not_allowed', `Expected ${match.methods.join(' or ')} for ${exchange.path}, got ${seen}.`);
+      throw new ClientError(
+        'method_not_allowed',
+        `Expected ${match.methods.join(' or ')} for ${exchange.path}, got ${seen}.`,
+      );
     }
     const { route, params } = match;
     call.route = route.path;
-    const credential: Credential = route.isOpen ? { kind: 'subject', subject: ANONYMOUS } : await guard.identify(exchange.facts);
+    const credential: Credential = route.isOpen
+      ? { kind: 'subject', subject: ANONYMOUS }
+      : await guard.identify(exchange.facts);
     call.subject = credential.subject;
     if (!route.isOpen) {
       const waitMs = this.#rate.take(clientKey(exchange, credential.subject), clock.monotonicMs());
@@ -208,9 +214,13 @@ function toClientError(error: unknown): ClientError {
   if (error instanceof RedisAwayError) {
     return new ClientError('unavailable', `${error.message}. Try again in a moment.`, { cause: error });
   }
-  return new ClientError('internal', 'The request failed because of a defect of carrierarr. The log of the gateway has the details.', {
-    cause: error,
-  });
+  return new ClientError(
+    'internal',
+    'The request failed because of a defect of carrierarr. The log of the gateway has the details.',
+    {
+      cause: error,
+    },
+  );
 }
 
 function notFoundText(path: string, segments: readonly string[]): string {

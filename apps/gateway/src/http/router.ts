@@ -24,18 +24,27 @@ export function segmentsOf(path: string): string[] {
       return decodeURIComponent(segment);
     } catch (cause) {
       const seen = JSON.stringify(segment.slice(0, 100));
-      throw new ClientError('bad_message', `Expected percent-encoded UTF-8 in the path, got ${seen}. A literal % is written %25.`, { cause });
+      throw new ClientError(
+        'bad_message',
+        `Expected percent-encoded UTF-8 in the path, got ${seen}. A literal % is written %25.`,
+        { cause },
+      );
     }
   });
 }
 
 /** Finds the route for a request; HEAD is answered by GET's. */
-export function matchRoute<R extends Pattern>(routes: readonly R[], method: string, segments: readonly string[]): Match<R> {
+export function matchRoute<R extends Pattern>(
+  routes: readonly R[],
+  method: string,
+  segments: readonly string[],
+): Match<R> {
   const methods = new Set<string>();
   for (const route of routes) {
     const params = paramsOf(segmentsOf(route.path), segments);
     if (!params) continue;
-    if (route.method === method || (route.method === 'GET' && method === 'HEAD')) return { kind: 'route', route, params };
+    if (route.method === method || (route.method === 'GET' && method === 'HEAD'))
+      return { kind: 'route', route, params };
     methods.add(route.method);
     if (route.method === 'GET') methods.add('HEAD');
   }

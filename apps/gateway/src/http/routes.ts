@@ -104,7 +104,11 @@ function commandRoutes({ config, commands, history, redis, clock }: RouteDepende
         const target = fit(targetSchema, params.get('target'), 'the target in the path');
         const body = fit(commandBodySchema, await jsonBodyOf(exchange), 'the body');
         const { address } = exchange.facts;
-        limitRate(exchange, rate.take(clientKey(exchange, subject), clock.monotonicMs()), `${config.commandsPerSecond} commands`);
+        limitRate(
+          exchange,
+          rate.take(clientKey(exchange, subject), clock.monotonicMs()),
+          `${config.commandsPerSecond} commands`,
+        );
         if (body.command === 'kill') {
           const killed = await commands.kill({ target, subject });
           return json(202, accepted({ ...killed, position: 0, duplicate: false }));
@@ -112,7 +116,9 @@ function commandRoutes({ config, commands, history, redis, clock }: RouteDepende
         const { command, args, id: clientId, timeout_seconds: timeoutSeconds, idempotent } = body;
         return json(
           202,
-          accepted(await commands.submit({ target, command, args, clientId, timeoutSeconds, idempotent, subject, address })),
+          accepted(
+            await commands.submit({ target, command, args, clientId, timeoutSeconds, idempotent, subject, address }),
+          ),
         );
       },
     },
@@ -185,7 +191,10 @@ export function clientKey(exchange: Exchange, subject: string): string {
 export function limitRate(exchange: Exchange, waitMs: number, bound: string): void {
   if (waitMs === 0) return;
   exchange.headers.set('Retry-After', String(Math.ceil(waitMs / 1000)));
-  throw new ClientError('rate_limited', `More than ${bound} a second came from here. This one was not carried out: send it again in ${waitMs} ms.`);
+  throw new ClientError(
+    'rate_limited',
+    `More than ${bound} a second came from here. This one was not carried out: send it again in ${waitMs} ms.`,
+  );
 }
 
 export function json(status: number, value: unknown): Answer {

@@ -71,7 +71,7 @@ export class Endpoint {
       compression: 0,
       upgrade: (res, req, context) => this.#upgrade(res, req, context),
       open: (ws) => this.#open(ws),
-      message: (ws, data, isBinary) => this.#o.messages.receive(ws.getUserData().connection, data, isBinary),
+      message: (ws, data, isBinary) => this.#receive(ws.getUserData().connection, data, isBinary),
       drain: (ws) => this.#o.fanout.drained(ws.getUserData().connection.client),
       close: (ws) => this.#closed(ws.getUserData().connection),
     });
@@ -172,6 +172,17 @@ export class Endpoint {
     );
   }
 
+  /** Whatever is wrong with one message, or with us, it is no reason to end the process and all other connections. */
+  #receive(connection: Connection, data: ArrayBuffer, isBinary: boolean): void {
+    try {
+      this.#o.messages.receive(connection, data, isBinary);
+    } catch (error) {
+      this.#o.logger.error({ err: error }, 'a message could not be handled');
+      this.#o.onRefused('internal');
+      connection.tellError('internal', 'The message could not be handled, by a defect of the gateway; its log has the details.');
+    }
+  }
+
   #closed(connection: Connection): void {
     connection.gone();
     this.#connections.delete(connection);
@@ -214,7 +225,7 @@ export class Endpoint {
     const timers: Timer[] = [];
     for (const connection of this.#connections) {
       const delay = Math.floor(random() * spreadMs);
-      if (connection.notices) connection.tell({ type: 'migrate', delay_ms: delay, deadline_ms: deadlineMs });
+      if (connection.notices) connection.tell({ type: 'migrate', delay_ms: delay, deadline_ms: Math.round(deadlineMs) });
       else timers.push(clock.setTimeout(() => connection.close(1012, 'draining'), delay));
     }
     await this.#untilEmpty(deadlineMs);

@@ -3,9 +3,15 @@ import type { ZodError } from 'zod';
 
 const SHOWN_MAX = 80;
 
-/** A value as it was received, shortened, on one line. */
+/** A value as it was received, shortened, on one line. Never throws, however deep or odd the value is. */
 export function shown(value: unknown): string {
-  const text = typeof value === 'string' ? JSON.stringify(value) : (JSON.stringify(value) ?? String(value));
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    // JSON.parse reads deeper nesting than JSON.stringify can write.
+    return 'a value that is nested too deeply to be shown';
+  }
   return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}… (${text.length} characters)` : text;
 }
 

@@ -33,11 +33,14 @@ export class HistoryKeeper {
   start(): void {
     if (this.#isStopped) return;
     const { clock, logger, random = Math.random } = this.#o;
-    this.#timer = clock.setTimeout(() => {
-      this.#running = this.round()
-        .catch((error: unknown) => logger.debug({ err: error }, 'history was not tidied; the next round tries again'))
-        .finally(() => this.start());
-    }, ROUND_MS * (0.75 + random() / 2));
+    this.#timer = clock.setTimeout(
+      () => {
+        this.#running = this.round()
+          .catch((error: unknown) => logger.debug({ err: error }, 'history was not tidied; the next round tries again'))
+          .finally(() => this.start());
+      },
+      ROUND_MS * (0.75 + random() / 2),
+    );
   }
 
   async stop(): Promise<void> {

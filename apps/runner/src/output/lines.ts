@@ -10,6 +10,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import type { StreamLetter } from '@carrierarr/protocol';
+import { countNewlines } from './count-newlines.js';
 import type { Redactor } from './redact.js';
 
 /** Complete lines of one stream. */
@@ -127,7 +128,8 @@ export class LineSplitter {
       return;
     }
     // The end of what was kept may hold the first half of a secret.
-    const bytesMax = swallowed === 0 ? this.#o.lineBytesMax : Math.min(this.#o.lineBytesMax, body.length - this.#marginBytes);
+    const bytesMax =
+      swallowed === 0 ? this.#o.lineBytesMax : Math.min(this.#o.lineBytesMax, body.length - this.#marginBytes);
     this.#o.emit({ stream, lines: 1, body: cutLine(body, bytesMax, swallowed), cut: 1, redactions: count });
   }
 
@@ -135,8 +137,7 @@ export class LineSplitter {
     const unreturned = raw.includes(RETURN) ? withoutReturns(raw) : raw;
     const { body, count } = this.#o.redactor.redact(repaired(unreturned));
     const { lineBytesMax } = this.#o;
-    let lines = 1;
-    for (let i = 0; i < body.length; i++) if (body[i] === NEWLINE) lines++;
+    const lines = countNewlines(body) + 1;
     const { whole, cut } = body.length > lineBytesMax ? cutLines(body, lineBytesMax) : { whole: body, cut: 0 };
     this.#o.emit({ stream, lines, body: whole, cut, redactions: count });
   }
@@ -151,7 +152,7 @@ function repaired(bytes: Buffer): Buffer {
 function withoutReturns(raw: Buffer): Buffer {
   const out = Buffer.allocUnsafe(raw.length);
   let length = 0;
-  for (let from = 0; from < raw.length; ) {
+  for (let from = 0; from < raw.length;) {
     const next = raw.indexOf('\r\n', from, 'latin1');
     const end = next < 0 ? raw.length - (raw[raw.length - 1] === RETURN ? 1 : 0) : next;
     length += raw.copy(out, length, from, end);
@@ -165,7 +166,7 @@ function cutLines(body: Buffer, bytesMax: number): { whole: Buffer; cut: number 
   const pieces: Buffer[] = [];
   let cut = 0;
   let copied = 0;
-  for (let start = 0; start <= body.length; ) {
+  for (let start = 0; start <= body.length;) {
     const next = body.indexOf(NEWLINE, start);
     const end = next < 0 ? body.length : next;
     if (end - start > bytesMax) {

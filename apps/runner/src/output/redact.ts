@@ -39,7 +39,8 @@ export class Redactor {
   #ranges(body: Buffer, parts: readonly Buffer[]): { start: number; end: number }[] {
     const all = parts.flatMap((part) => {
       const ranges: { start: number; end: number }[] = [];
-      for (let at = body.indexOf(part); at >= 0; at = body.indexOf(part, at + 1)) ranges.push({ start: at, end: at + part.length });
+      for (let at = body.indexOf(part); at >= 0; at = body.indexOf(part, at + 1))
+        ranges.push({ start: at, end: at + part.length });
       return ranges;
     });
     all.sort((a, b) => a.start - b.start);

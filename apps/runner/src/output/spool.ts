@@ -17,6 +17,7 @@ import { type Clock, backoffMs, type Timer } from '@carrierarr/platform';
 import { encodeEntry, ENTRY_BYTES_MAX, type Run, type StreamLetter } from '@carrierarr/protocol';
 import type { AppendAnswer } from '@carrierarr/store';
 import { type Deferred, deferred } from '../deferred.js';
+import { countNewlines } from './count-newlines.js';
 
 /** Appends of one execution on their way at once. The connection keeps their order. */
 const IN_FLIGHT_MAX = 4;
@@ -215,7 +216,14 @@ export class Spool {
   #seal(): void {
     const body = joinLines(this.#openBodies);
     const bytes = body.length + OVERHEAD_BYTES;
-    this.#entries.push({ runs: this.#openRuns, lines: this.#openLines, body, timeMs: this.#openTimeMs, bytes, ackedMs: 0 });
+    this.#entries.push({
+      runs: this.#openRuns,
+      lines: this.#openLines,
+      body,
+      timeMs: this.#openTimeMs,
+      bytes,
+      ackedMs: 0,
+    });
     this.#grow(bytes - this.#openBytes);
     this.#openRuns = [];
     this.#openBodies = [];
@@ -282,7 +290,8 @@ export class Spool {
     let forget = 0;
     for (; forget < this.#acked; forget++) {
       const { bytes, ackedMs } = this.#entries[forget] as SpooledEntry;
-      const isKept = this.#keptBytes <= KEPT_BYTES_MAX && this.#acked - forget <= KEPT_ENTRIES_MAX && now - ackedMs <= KEPT_MS;
+      const isKept =
+        this.#keptBytes <= KEPT_BYTES_MAX && this.#acked - forget <= KEPT_ENTRIES_MAX && now - ackedMs <= KEPT_MS;
       if (isKept) break;
       this.#keptBytes -= bytes;
     }
@@ -368,13 +377,8 @@ export class Spool {
 
 /** Lines before the newline at `end`, of `lines` joined by newlines; looks at the shorter side only. */
 function countFirst(body: Buffer, end: number, lines: number): number {
-  return end < body.length / 2 ? countLines(body, 0, end) : lines - countLines(body, end + 1, body.length);
-}
-
-function countLines(body: Buffer, from: number, to: number): number {
-  let lines = 1;
-  for (let i = from; i < to; i++) if (body[i] === NEWLINE) lines++;
-  return lines;
+  if (end < body.length / 2) return countNewlines(body.subarray(0, end)) + 1;
+  return lines - 1 - countNewlines(body.subarray(end + 1));
 }
 
 const SEPARATOR = Buffer.from('\n');

@@ -14,7 +14,12 @@ export interface ScriptEnvironmentOptions {
 }
 
 /** Nothing in it comes from a client but the target's name. */
-export function scriptEnvironment({ env, configNames, execution, fence }: ScriptEnvironmentOptions): Record<string, string> {
+export function scriptEnvironment({
+  env,
+  configNames,
+  execution,
+  fence,
+}: ScriptEnvironmentOptions): Record<string, string> {
   const hidden = new Set([...NEVER_PASSED, ...configNames]);
   const passed: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {

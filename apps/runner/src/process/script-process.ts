@@ -100,7 +100,9 @@ export class ScriptProcess {
       this.#heartbeat.destroy();
       if (this.#group === undefined) {
         const cause = result.cause ?? new Error(result.shortMessage ?? 'bash ended at once');
-        this.#started.reject(new SpawnError(`The script's watchdog could not be started: ${(cause as Error).message}`, { cause }));
+        this.#started.reject(
+          new SpawnError(`The script's watchdog could not be started: ${(cause as Error).message}`, { cause }),
+        );
       }
       status?.destroy();
     });

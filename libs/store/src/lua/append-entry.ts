@@ -57,7 +57,7 @@ local function appendEntry(now, count, blob)
 end
 
 local function eventBlob(execution, now, event)
-  return cjson.encode({v = 1, x = execution, q = 0, t = now}) .. '\\n' .. event
+  return '1 ' .. execution .. ' 0 ' .. int(now) .. ' -\\n' .. event
 end
 `;
 

@@ -1,0 +1,74 @@
+/** The `carrierarr` command as people use it, against real gateways. */
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Installation } from '../support/installation.js';
+import { startProgram, WORKSPACE } from '../support/programs.js';
+import { until } from '../support/until.js';
+
+/** Runs `carrierarr ARGS` against a gateway. */
+function carrierarr(url: string, ...args: string[]) {
+  return startProgram({ name: args.join(' '), args, env: { CARRIERARR_URL: url } });
+}
+
+async function startMockInstallation(): Promise<Installation> {
+  return Installation.start({
+    script: join(WORKSPACE, 'scripts/mock-worker.sh'),
+    scriptEnv: { MOCK_WORKER_SPEED: '20' },
+  });
+}
+
+test('`run --wait` exits with the code of the script and shows both of its streams', async () => {
+  const it = await startMockInstallation();
+  const { url } = it.gateway(0);
+  const failing = carrierarr(url, 'run', 'worker-1', 'error', '--wait');
+  expect(await failing.ended).toEqual({ code: 1, signal: null });
+  expect(failing.stdout()).toContain('checking quota');
+  expect(failing.output()).toContain('launch refused');
+  expect(failing.stdout()).not.toContain('launch refused');
+
+  expect((await carrierarr(url, 'run', 'worker-1', 'status', '--wait').ended).code).toBe(0);
+  expect((await carrierarr(url, 'run', 'worker-1', 'no-such-verb', '--wait').ended).code).toBe(64);
+  expect((await carrierarr(url, 'run', '--no-such-flag', 'worker-1', 'status').ended).code).toBe(125);
+});
+
+test('`run --wait` on one gateway and `logs -f` on another show the same lines', async () => {
+  const it = await startMockInstallation();
+  const [first, second] = [it.gateway(0).url, it.gateway(1).url];
+  // Something to see, so that it is known to follow.
+  expect((await carrierarr(first, 'run', 'worker-1', 'provision', '--wait').ended).code).toBe(0);
+  const logs = carrierarr(second, 'logs', 'worker-1', '-f', '--tail', '1');
+  await until('it to follow', () => logs.stdout().includes('provisioned'));
+  const before = logs.stdout().length;
+
+  const run = carrierarr(first, 'run', 'worker-1', 'start', '--wait');
+  expect((await run.ended).code).toBe(0);
+  const lines = (text: string) => text.split('\n').filter((line) => line.includes('[worker-1]'));
+  await until('all lines', () => lines(logs.stdout().slice(before)).length >= lines(run.stdout()).length, 5_000);
+  logs.signal('SIGINT');
+  await logs.ended;
+  expect(lines(run.stdout()).length).toBeGreaterThan(5);
+  expect(lines(logs.stdout().slice(before))).toEqual(lines(run.stdout()));
+  const errors = (output: string) => output.split('\n').filter((line) => line.includes('warning'));
+  expect(errors(run.output())).toHaveLength(1);
+});
+
+test('`ps` shows what runs, and `kill` from another gateway ends it', async () => {
+  const it = await startMockInstallation();
+  const [first, second] = [it.gateway(0).url, it.gateway(1).url];
+  const run = carrierarr(first, 'run', 'worker-7', 'stream', '--wait');
+  await until('its first line', () => run.stdout().includes('stream 1 of'));
+  const ps = carrierarr(second, 'ps');
+  expect((await ps.ended).code).toBe(0);
+  expect(ps.stdout()).toMatch(/worker-7.*stream|stream.*worker-7/);
+  expect((await carrierarr(second, 'kill', 'worker-7').ended).code).toBe(0);
+  expect((await run.ended).code).toBe(143);
+  const executions = carrierarr(second, 'get', 'executions', '-o', 'json');
+  expect((await executions.ended).code).toBe(0);
+  expect(executions.stdout()).toContain('"killed"');
+});
+
+test('`run` against nobody says so and exits with 125', async () => {
+  const run = carrierarr('http://127.0.0.1:9', 'run', 'worker-1', 'status', '--wait');
+  expect((await run.ended).code).toBe(125);
+  expect(run.output()).toContain('http://127.0.0.1:9');
+});
