@@ -7,6 +7,4 @@ import { feedOptions, paceLines } from './pace.mjs';
 
 const connection = new Redis(feedOptions().redisUrl);
 await connection.ping();
-await paceLines((target, lines) =>
-  Promise.all(lines.map((line) => connection.publish(`bench:${target}`, line))),
-);
+await paceLines((target, lines) => Promise.all(lines.map((line) => connection.publish(`bench:${target}`, line))));

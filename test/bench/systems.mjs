@@ -134,13 +134,30 @@ const carrierarr = {
     const shared = ['--redis-url', redisUrl, '--log-level', 'warn'];
     const gateway = new Child(process.execPath, [
       ...[main, 'gateway', '-addr', `127.0.0.1:${port}`, '--tokens-file', tokens, ...shared],
-      ...['--connections-per-address-max', '20000', '--drain-delay', '0s', '--drain-spread', '0s', '--shutdown-grace', '1s'],
+      ...[
+        '--connections-per-address-max',
+        '20000',
+        '--drain-delay',
+        '0s',
+        '--drain-spread',
+        '0s',
+        '--shutdown-grace',
+        '1s',
+      ],
     ]);
     const children = [gateway];
     /** @type {Record<string, number>} */
     const pids = { gateway: gateway.pid };
     if (kind === 'pipeline') {
-      const runner = new Child(process.execPath, [main, 'runner', '-script', script, '--ops-addr', '127.0.0.1:0', ...shared]);
+      const runner = new Child(process.execPath, [
+        main,
+        'runner',
+        '-script',
+        script,
+        '--ops-addr',
+        '127.0.0.1:0',
+        ...shared,
+      ]);
       children.push(runner);
       pids['runner'] = runner.pid;
     }

@@ -1,5 +1,5 @@
 import type { Lease } from '@carrierarr/store';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LOST_AFTER_MS, LostDetector, OBSERVATION_GAP_MS_MAX } from '../../apps/runner/src/lost-detector.js';
 

@@ -34,7 +34,7 @@ describe.concurrent('the watchdog', () => {
     const runner = await start(client);
     const { all } = await stubborn(client, 'w');
     runner.kill('SIGKILL');
-    await allGone(all, 5000);
+    await expect(allGone(all, 5000)).resolves.toBeUndefined();
   });
 
   it('ends every descendant of a script when the runner is frozen; awake again, it reports so', async () => {

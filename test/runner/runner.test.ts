@@ -42,7 +42,7 @@ describe('a command', () => {
         truncated_lines: 0,
       });
       const { lines, events } = await client.output('w1');
-      expect([...lines].sort()).toEqual(['e:two', 'o:one', 'o:three']);
+      expect(lines.toSorted()).toEqual(['e:two', 'o:one', 'o:three']);
       expect(lines.indexOf('o:one')).toBeLessThan(lines.indexOf('o:three'));
       expect(events.map((event) => event.type)).toEqual(['started', 'result']);
       expect(await runner.metric('executions_total', { outcome: 'succeeded' })).toBe(1);
@@ -352,9 +352,7 @@ describe('a runner', () => {
 
   it('needs a script', async () => {
     const client = startClient(redis);
-    await expect(startRunner(redis, client, [], { config: { ...({} as never), script: null } })).rejects.toThrow(
-      ConfigError,
-    );
+    await expect(startRunner(redis, client, [], { config: { script: null } as never })).rejects.toThrow(ConfigError);
   });
 
   it('is announced, and ready while it has Redis', async () => {

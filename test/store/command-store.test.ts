@@ -171,7 +171,10 @@ describe('kill', () => {
     expect(await s.kill('w1', execution, 'me')).toEqual({ kind: 'cancelled', execution });
     expect(await s.claim('w1', runner)).toEqual({ kind: 'empty' });
     expect(await s.kill('w1', execution, 'me')).toEqual({ kind: 'ended', execution });
-    expect(await new ExecutionHistory(connection, keys).get(execution)).toMatchObject({ state: 'ended', outcome: 'killed' });
+    expect(await new ExecutionHistory(connection, keys).get(execution)).toMatchObject({
+      state: 'ended',
+      outcome: 'killed',
+    });
   });
 
   it('finds nothing on an idle target', async () => {
@@ -192,7 +195,10 @@ describe('reap', () => {
     const silent = await s.lease('w1');
     if (!silent) throw new Error('no lease');
     expect(await s.reap(silent, 60_000)).toBe('lost');
-    expect(await new ExecutionHistory(connection, keys).get(execution.id)).toMatchObject({ outcome: 'lost', exit_code: -1 });
+    expect(await new ExecutionHistory(connection, keys).get(execution.id)).toMatchObject({
+      outcome: 'lost',
+      exit_code: -1,
+    });
     expect(await s.renew('w1', fence)).toEqual({ kind: 'fenced' });
     expect(await s.append('w1', fence, 1, 1, lines(execution.id, 1, 'late'))).toEqual({ kind: 'fenced' });
     expect(await s.finish('w1', execution.id, fence, ending)).toEqual({ kind: 'fenced' });
@@ -255,8 +261,14 @@ describe('history', () => {
     expect(seen).toHaveLength(25);
     expect(seen).toEqual(seen.toSorted().toReversed());
     expect((await reader.list({ target: 'w1', limit: 100 })).executions).toHaveLength(4);
-    expect((await reader.targets(100)).map(({ target }) => target).toSorted()).toEqual(
-      ['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6'],
-    );
+    expect((await reader.targets(100)).map(({ target }) => target).toSorted()).toEqual([
+      'w0',
+      'w1',
+      'w2',
+      'w3',
+      'w4',
+      'w5',
+      'w6',
+    ]);
   });
 });

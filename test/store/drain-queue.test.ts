@@ -13,7 +13,11 @@ beforeAll(async () => {
 afterAll(() => redis.stop());
 
 it('works although it was made, and failed, before its connection was there', async () => {
-  const connection = new Redis(redis.port, '127.0.0.1', { lazyConnect: true, enableOfflineQueue: false, maxRetriesPerRequest: 0 });
+  const connection = new Redis(redis.port, '127.0.0.1', {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+  });
   connection.on('error', () => undefined);
   const queue = new DrainQueue(connection, keys);
   await expect(queue.add('w1')).rejects.toThrow();

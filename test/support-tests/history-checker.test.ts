@@ -105,6 +105,16 @@ describe('a history', () => {
     expect(checkHistory(history({ sessions: [session(WHOLE), late] })).violations).toEqual([]);
   });
 
+  test('of an execution that was lost may end anywhere, but not have holes', () => {
+    const seen = [
+      ...WHOLE.slice(0, 3),
+      { kind: 'result', execution: 'x1', outcome: 'lost', offset: 5, epoch: 'e' } as const,
+    ];
+    expect(checkHistory(history({ sessions: [session(seen)] })).violations).toEqual([]);
+    const holed = seen.with(1, lines('stdout', 2, 2, 3)).filter((one) => one.kind !== 'started');
+    expect(checkHistory(history({ sessions: [session(holed)] })).lost).toBe(1);
+  });
+
   test('of a client that was cut off needs only what came before', () => {
     const cut = session(WHOLE.slice(0, 3), { isCut: true, client: 'cut' });
     expect(checkHistory(history({ sessions: [session(WHOLE), cut] })).violations).toEqual([]);
@@ -160,7 +170,9 @@ describe('the checker reports', () => {
   });
 
   test('a line that came after its outcome, or after lines of the next execution', () => {
-    expect(seeing([...WHOLE.toSpliced(4, 1), lines('stderr', 2, 2)])).toMatchObject({ lost: 0, reordered: 1 });
+    const behind = seeing([...WHOLE.toSpliced(4, 1), lines('stderr', 2, 2)]);
+    expect(behind).toMatchObject({ lost: 0, reordered: 1 });
+    expect(behind.violations).toContain('a: a line of x1 on t came after its outcome');
     const old = [...oldView(WHOLE.toSpliced(4, 2)), lines('stdout', 1, 1, undefined, 'x2'), lines('stderr', 2, 2)];
     const two = { submissions: [COMMAND, SECOND_COMMAND], journal: [START, END, ...SECOND] };
     expect(checkHistory(history({ ...two, sessions: [session(old, { protocol: 'old', isCut: true })] }))).toMatchObject(

@@ -324,7 +324,7 @@ class Checker {
       if (execution === undefined) continue;
       if (one.kind === 'lines' && ended.has(execution)) {
         this.#report.reordered += 1;
-        void (`${session.client}: a line of ${execution} on ${target} came after its outcome`);
+        this.#found(`${session.client}: a line of ${execution} on ${target} came after its outcome`);
       }
       if (one.kind !== 'result') continue;
       if (ended.has(execution)) this.#found(`${session.client} saw more than one outcome of ${execution}`);

@@ -137,14 +137,16 @@ export function createGateway(options: GatewayOptions): Gateway {
       },
     },
   });
-  new Gauge({
-    name: 'carrierarr_gateway_connections',
-    help: 'Open WebSocket connections.',
-    registers: [metrics],
-    collect() {
-      this.set(endpoint.connectionCount);
-    },
-  });
+  metrics.registerMetric(
+    new Gauge({
+      name: 'carrierarr_gateway_connections',
+      help: 'Open WebSocket connections.',
+      registers: [],
+      collect() {
+        this.set(endpoint.connectionCount);
+      },
+    }),
+  );
   redis.onChange((state) => endpoint.setDegraded(state.kind === 'degraded' ? state.reason : null));
 
   const app = uWS.App();
@@ -165,7 +167,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     async start() {
       try {
         await authenticator.start();
-        await Promise.all([connection, subscriber].map((redisConnection) => waitForRedis(redisConnection, { settings: redisSettings })));
+        await Promise.all(
+          [connection, subscriber].map((redisConnection) => waitForRedis(redisConnection, { settings: redisSettings })),
+        );
         await checkStoreFormat(connection, keys);
         redis.start();
         await fanout.start();
@@ -181,7 +185,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       const end = clock.monotonicMs() + config.shutdownGrace;
       // Proxies look at readiness: first no new connections come, then the old ones go.
       readiness.drain();
-      if (endpoint.connectionCount > 0) await new Promise<void>((resolve) => void clock.setTimeout(resolve, config.drainDelay));
+      if (endpoint.connectionCount > 0)
+        await new Promise<void>((resolve) => void clock.setTimeout(resolve, config.drainDelay));
       listener.close();
       http.stop();
       await endpoint.drain(config.drainSpread, Math.max(0, end - clock.monotonicMs()));

@@ -44,7 +44,8 @@ export class Listener {
       try {
         return await this.#listenOnce();
       } catch (error) {
-        if (this.#wanted.port === 0 || this.#clock.monotonicMs() >= endMs || !(await isRefused(this.#wanted))) throw error;
+        if (this.#wanted.port === 0 || this.#clock.monotonicMs() >= endMs || !(await isRefused(this.#wanted)))
+          throw error;
         await sleep(this.#clock, RETRY_MS);
       }
     }
@@ -83,10 +84,15 @@ export class Listener {
  * Listens on a port that no other process can share: by default uWebSockets.js lets a second gateway on the same port
  * silently take half of the clients. Its types know neither the constant nor the option beside a host.
  */
-function listenAlone(app: uWS.TemplatedApp, host: string, port: number, done: (socket: uWS.us_listen_socket | false) => void) {
+function listenAlone(
+  app: uWS.TemplatedApp,
+  host: string,
+  port: number,
+  done: (socket: uWS.us_listen_socket | false) => void,
+) {
   const { LIBUS_LISTEN_EXCLUSIVE_PORT: exclusive } = uWS as unknown as { LIBUS_LISTEN_EXCLUSIVE_PORT: number };
-  if (host === '') app.listen(port, exclusive, done);
-  else (app.listen as (...args: unknown[]) => void).call(app, host, port, exclusive, done);
+  const args = host === '' ? [port, exclusive, done] : [host, port, exclusive, done];
+  (app.listen as (...args: unknown[]) => void).apply(app, args);
 }
 
 /** True if the address is this machine's and nobody listens there. */

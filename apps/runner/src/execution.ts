@@ -369,6 +369,6 @@ export class RunningExecution implements LeaseHolder {
       ...(error !== undefined && { error }),
       lines: this.#lines,
       truncatedLines: this.#limitedLines,
-    } as Omit<Ending, 'sequence'>;
+    };
   }
 }

@@ -37,7 +37,7 @@ export interface Verdict {
 /** GNU timeout's code. */
 const TIMED_OUT_CODE = 124;
 const SIGNAL_BASE = 128;
-const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, number]) => [number as number, name]));
+const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
 
 /** The signal that an exit code of 128 + n stands for. Shells, and so our watchdog, tell a death by signal no other way. */
 export function signalOf(code: number): string | undefined {

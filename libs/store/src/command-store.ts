@@ -110,10 +110,7 @@ export class CommandStore {
   }
 
   #call(name: Parameters<typeof callScript>[1], target: string, own: readonly (string | number | Buffer)[]) {
-    return callScript(this.#o.connection, name, [
-      ...targetArguments(this.#o.keys, target, this.#o.history),
-      ...own,
-    ]);
+    return callScript(this.#o.connection, name, [...targetArguments(this.#o.keys, target, this.#o.history), ...own]);
   }
 
   /**
@@ -125,7 +122,14 @@ export class CommandStore {
     const { target, subject, clientId } = submission;
     const record: string[] = [
       ...['command', submission.command, 'args', JSON.stringify(submission.args), 'subject', subject],
-      ...['address', submission.address, 'gateway', submission.gateway, 'idempotent', submission.idempotent ? '1' : '0'],
+      ...[
+        'address',
+        submission.address,
+        'gateway',
+        submission.gateway,
+        'idempotent',
+        submission.idempotent ? '1' : '0',
+      ],
     ];
     if (clientId !== undefined) record.push('client_id', clientId);
     if (submission.timeoutMs !== undefined) record.push('timeout_ms', String(Math.round(submission.timeoutMs)));
@@ -141,7 +145,12 @@ export class CommandStore {
     switch (what) {
       case 'accepted':
       case 'duplicate':
-        return { kind: 'accepted', execution: String(value), position: Number(position), duplicate: what === 'duplicate' };
+        return {
+          kind: 'accepted',
+          execution: String(value),
+          position: Number(position),
+          duplicate: what === 'duplicate',
+        };
       case 'conflict':
         return { kind: 'conflict', execution: String(value) };
       case 'queue_full':
@@ -168,7 +177,7 @@ export class CommandStore {
       String(fence),
     ]);
     if (what === 'fenced') return { kind: 'fenced' };
-    return kill ? { kind: 'ok', killRequestedBy: String(kill) } : { kind: 'ok' };
+    return typeof kill === 'string' && kill !== '' ? { kind: 'ok', killRequestedBy: kill } : { kind: 'ok' };
   }
 
   /** Appends an entry of a running execution to its target's log and publishes it, once for each `sequence`. */
@@ -293,5 +302,7 @@ function errorEvent(code: string, error: string): string {
 
 /** What must be equal for a repeated idempotency id to mean the same command. */
 function digestOf({ command, args, timeoutMs, idempotent }: Submission): string {
-  return createHash('sha256').update(JSON.stringify([command, args, timeoutMs, idempotent])).digest('base64url');
+  return createHash('sha256')
+    .update(JSON.stringify([command, args, timeoutMs, idempotent]))
+    .digest('base64url');
 }

@@ -75,7 +75,8 @@ export class ExecutionHistory {
     );
     const active: { target: string; atMs: number }[] = [];
     for (const list of lists) {
-      for (let i = 0; i + 1 < list.length; i += 2) active.push({ target: list[i] as string, atMs: Number(list[i + 1]) });
+      for (let i = 0; i + 1 < list.length; i += 2)
+        active.push({ target: list[i] as string, atMs: Number(list[i + 1]) });
     }
     active.sort((a, b) => b.atMs - a.atMs);
     return Promise.all(active.slice(0, limit).map(({ target, atMs }) => this.#target(target, atMs)));

@@ -120,7 +120,11 @@ export class OutputLog {
   }
 
   /** Targets of a partition with entries numbered above `sequence`, oldest change first, at most `limit`. */
-  async changedSince(partition: number, sequence: number, limit: number): Promise<{ target: string; sequence: number }[]> {
+  async changedSince(
+    partition: number,
+    sequence: number,
+    limit: number,
+  ): Promise<{ target: string; sequence: number }[]> {
     const flat = await this.#connection.zrangebyscore(
       this.#keys.active(partition),
       `(${sequence}`,
@@ -131,7 +135,8 @@ export class OutputLog {
       limit,
     );
     const changed: { target: string; sequence: number }[] = [];
-    for (let i = 0; i + 1 < flat.length; i += 2) changed.push({ target: flat[i] as string, sequence: Number(flat[i + 1]) });
+    for (let i = 0; i + 1 < flat.length; i += 2)
+      changed.push({ target: flat[i] as string, sequence: Number(flat[i + 1]) });
     return changed;
   }
 }
@@ -149,7 +154,11 @@ function unwrap(replies: [Error | null, unknown][] | null): unknown[] {
 function boundsOf(target: string, [epoch, last]: [string | null, string | null], oldest: StreamReply): LogBounds {
   const newest = Number(last ?? 0);
   const head = oldest[0] === undefined ? undefined : placed(target, '', oldest[0]);
-  return { epoch: epoch ?? undefined, last: newest, first: head === undefined ? newest + 1 : head.last - head.count + 1 };
+  return {
+    epoch: epoch ?? undefined,
+    last: newest,
+    first: head === undefined ? newest + 1 : head.last - head.count + 1,
+  };
 }
 
 function placed(target: string, epoch: string, [id, fields]: StreamReply[number]): PlacedEntry {

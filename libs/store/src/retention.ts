@@ -175,7 +175,7 @@ export class Retention {
         return holding.map((target, i) => ({ target, partition, seenMs: Number(seen[i] ?? 0) }));
       }),
     );
-    return found.flat().sort((a, b) => a.seenMs - b.seenMs);
+    return found.flat().toSorted((a, b) => a.seenMs - b.seenMs);
   }
 
   async #tidy(partition: number, target: string, isWholeLog: boolean): Promise<[bytes: number, forgotten: number]> {

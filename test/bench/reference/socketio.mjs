@@ -15,11 +15,11 @@ const io = new Server(http, {
 });
 
 io.on('connection', (socket) => {
-  socket.join(EVERYTHING);
+  void socket.join(EVERYTHING);
   socket.on('ping', () => socket.emit('pong'));
   socket.on('subscribe', (target) => {
-    socket.leave(EVERYTHING);
-    socket.join(target || EVERYTHING);
+    void socket.leave(EVERYTHING);
+    void socket.join(target || EVERYTHING);
   });
 });
 

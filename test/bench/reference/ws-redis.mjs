@@ -14,7 +14,7 @@ const clientsOf = (target) => {
 const http = createServer();
 new WebSocketServer({ server: http, path: '/ws' }).on('connection', (client) => {
   let clients = clientsOf(EVERYTHING).add(client);
-  client.on('message', (text) => {
+  client.on('message', (/** @type {Buffer} */ text) => {
     const message = JSON.parse(text.toString());
     if (message.type === 'ping') client.send(PONG);
     if (message.type === 'subscribe') {

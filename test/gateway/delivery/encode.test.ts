@@ -42,21 +42,34 @@ function printed(text: string): { stream: unknown; data: unknown; offset: number
 
 const NAMES = { o: 'stdout', e: 'stderr', l: 'log' } as const;
 const line = fc.string({ unit: 'binary', maxLength: 30 }).map((text) => text.replaceAll('\n', ' ').toWellFormed());
-const someLines = fc.array(fc.tuple(fc.constantFrom('o' as const, 'e' as const), line), { minLength: 1, maxLength: 20 });
+const someLines = fc.array(fc.tuple(fc.constantFrom('o' as const, 'e' as const), line), {
+  minLength: 1,
+  maxLength: 20,
+});
 
 describe('lines', () => {
   it('come out as they went in, in order, in every encoding and from every offset on', () => {
     fc.assert(
-      fc.property(someLines, fc.nat(1000), fc.nat(25), fc.constantFrom<Encoding>('plain', 'offsets', 'batch'), (lines, base, seen, encoding) => {
-        const first = base + 1;
-        const entry = placed(lines, base + lines.length, 'w "1"\\');
-        const text = encodePlaced(entry, base + Math.min(seen, lines.length), encoding);
-        const expected = lines
-          .map(([stream, data], i) => ({ stream: NAMES[stream], data, offset: encoding === 'plain' ? undefined : first + i }))
-          .slice(seen);
-        expect(printed(text)).toEqual(expected);
-        for (const message of messages(text)) expect(message['target']).toBe('w "1"\\');
-      }),
+      fc.property(
+        someLines,
+        fc.nat(1000),
+        fc.nat(25),
+        fc.constantFrom<Encoding>('plain', 'offsets', 'batch'),
+        (lines, base, seen, encoding) => {
+          const first = base + 1;
+          const entry = placed(lines, base + lines.length, 'w "1"\\');
+          const text = encodePlaced(entry, base + Math.min(seen, lines.length), encoding);
+          const expected = lines
+            .map(([stream, data], i) => ({
+              stream: NAMES[stream],
+              data,
+              offset: encoding === 'plain' ? undefined : first + i,
+            }))
+            .slice(seen);
+          expect(printed(text)).toEqual(expected);
+          for (const message of messages(text)) expect(message['target']).toBe('w "1"\\');
+        },
+      ),
     );
   });
 
@@ -113,6 +126,11 @@ it('tells what cannot be read as a gap, to old clients as an error', () => {
     count: 3,
     entry: { kind: 'unreadable', execution: '', sequence: 0, timeMs: 0, problem: 'newer' },
   };
-  expect(messages(encodePlaced(unreadable, 0, 'batch'))[0]).toMatchObject({ type: 'gap', from: 7, to: 9, reason: 'unreadable' });
+  expect(messages(encodePlaced(unreadable, 0, 'batch'))[0]).toMatchObject({
+    type: 'gap',
+    from: 7,
+    to: 9,
+    reason: 'unreadable',
+  });
   expect(messages(encodePlaced(unreadable, 0, 'plain'))[0]).toMatchObject({ type: 'error', target: 'w1' });
 });

@@ -1,8 +1,7 @@
-import { systemClock } from '@carrierarr/platform';
+import { createLogger, systemClock } from '@carrierarr/platform';
 import { encodeEntry, Keys } from '@carrierarr/protocol';
 import { CommandStore, defineScripts, OutputLog } from '@carrierarr/store';
 import type { Redis } from 'ioredis';
-import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Client, ClientSocket } from '../../../apps/gateway/src/delivery/client.js';
 import { Fanout } from '../../../apps/gateway/src/delivery/fanout.js';
@@ -39,7 +38,15 @@ class FakeSocket implements ClientSocket {
   bufferedBytes(): number {
     return this.buffered;
   }
-  get messages(): { type: string; data: string; target: string; offset?: number; from?: number; to?: number; lines?: string[] }[] {
+  get messages(): {
+    type: string;
+    data: string;
+    target: string;
+    offset?: number;
+    from?: number;
+    to?: number;
+    lines?: string[];
+  }[] {
     return this.frames.flatMap((frame) => frame.split('\n')).map((text) => JSON.parse(text));
   }
   lines(target?: string): string[] {
@@ -58,7 +65,12 @@ async function gateway(options: { recentBytesMax?: number; clientBufferBytes?: n
     clock: systemClock,
     clientBufferBytes: options.clientBufferBytes ?? 10_000,
     recentBytesMax: options.recentBytesMax ?? 1 << 20,
-    metrics: { delivered: () => undefined, fellBehind: () => undefined, caughtUp: () => undefined, gap: () => undefined },
+    metrics: {
+      delivered: () => undefined,
+      fellBehind: () => undefined,
+      caughtUp: () => undefined,
+      gap: () => undefined,
+    },
     readPage: (target, after) => {
       reads.push(target);
       return log.read(target, after, 16);
@@ -67,7 +79,7 @@ async function gateway(options: { recentBytesMax?: number; clientBufferBytes?: n
     tail: (listener) =>
       new LogTail({
         ...{ subscriber, commands, log, keys, clock: systemClock, gatewayId: 'g', listener },
-        logger: pino({ level: 'silent' }),
+        logger: createLogger({ program: 'test', level: 'silent' }),
         onHealth: () => undefined,
         metrics: {
           repairs: (reason) => repairs.push(reason),

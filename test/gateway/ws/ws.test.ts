@@ -40,11 +40,21 @@ afterEach(async () => {
 });
 
 async function gateway(...flags: string[]) {
-  const argv = ['-addr', '127.0.0.1:0', '--redis-url', redis.url, '--drain-delay', '0s', '--drain-spread', '1s', ...flags];
+  const argv = [
+    '-addr',
+    '127.0.0.1:0',
+    '--redis-url',
+    redis.url,
+    '--drain-delay',
+    '0s',
+    '--drain-spread',
+    '1s',
+    ...flags,
+  ];
   const loaded = loadConfig({ program: 'carrierarr gateway', summary: '', schema: gatewaySchema, argv, env: {} });
   if (loaded.kind !== 'config') throw new Error(loaded.kind);
   const readiness = new Readiness();
-  const it = createGateway({
+  const started = createGateway({
     config: loaded.values,
     redisSettings: redisSettings(loaded.values),
     logger: createLogger({ program: 'test', level: 'silent', format: 'json' }),
@@ -52,11 +62,11 @@ async function gateway(...flags: string[]) {
     readiness,
     clock: systemClock,
   });
-  await it.start();
+  await started.start();
   let stopping: Promise<void> | undefined;
-  const stop = () => (stopping ??= it.stop());
+  const stop = () => (stopping ??= started.stop());
   cleanups.push(stop);
-  return { url: `ws://127.0.0.1:${it.address.port}/ws`, port: it.address.port, stop, readiness };
+  return { url: `ws://127.0.0.1:${started.address.port}/ws`, port: started.address.port, stop, readiness };
 }
 
 type Message = Record<string, unknown> & { type: string };
@@ -115,7 +125,13 @@ async function run(target: string, lines: string[], exitCode = 0) {
     await s.append(target, fence, i + 1, 1, entry);
   }
   const outcome = exitCode === 0 ? 'succeeded' : 'failed';
-  await s.finish(target, execution.id, fence, { outcome, exitCode, lines: lines.length, truncatedLines: 0, sequence: lines.length });
+  await s.finish(target, execution.id, fence, {
+    outcome,
+    exitCode,
+    lines: lines.length,
+    truncatedLines: 0,
+    sequence: lines.length,
+  });
   return execution;
 }
 
@@ -127,7 +143,11 @@ describe('an old client', () => {
     await vi.waitFor(async () => expect(await store().queueLength('w1')).toBe(1));
     expect(await run('w1', ['one', 'two'])).toMatchObject({ command: 'start', args: ['a b'], subject: 'anonymous' });
     await client.next('result');
-    expect(client.messages.map(({ timestamp, ...rest }) => (expect(Date.parse(timestamp as string)).toBeGreaterThan(0), rest))).toEqual([
+    expect(
+      client.messages.map(
+        ({ timestamp, ...rest }) => (expect(Date.parse(timestamp as string)).toBeGreaterThan(0), rest),
+      ),
+    ).toEqual([
       { type: 'stdout', target: 'w1', data: 'one' },
       { type: 'stdout', target: 'w1', data: 'two' },
       { type: 'result', target: 'w1', exit_code: 0 },
@@ -135,8 +155,24 @@ describe('an old client', () => {
     client.send({ type: 'subscribe', target: 'w2' });
     client.send({ type: 'ping' });
     await client.next('pong');
-    await store().submit({ target: 'w1', command: 'x', args: [], subject: 's', address: '', gateway: '', idempotent: false });
-    await store().submit({ target: 'w2', command: 'x', args: [], subject: 's', address: '', gateway: '', idempotent: false });
+    await store().submit({
+      target: 'w1',
+      command: 'x',
+      args: [],
+      subject: 's',
+      address: '',
+      gateway: '',
+      idempotent: false,
+    });
+    await store().submit({
+      target: 'w2',
+      command: 'x',
+      args: [],
+      subject: 's',
+      address: '',
+      gateway: '',
+      idempotent: false,
+    });
     await run('w1', ['unseen']);
     await run('w2', ['seen'], 3);
     await vi.waitFor(() => expect(client.of('result')).toHaveLength(2));
@@ -157,14 +193,22 @@ describe('an old client', () => {
     const { url } = await gateway();
     const client = await TestClient.open(url);
     const status = await client.next('status');
-    expect(JSON.parse(status['data'] as string)).toMatchObject({ workers: [{ id: 'i-1', provider: 'ec2', state: 'running' }] });
+    expect(JSON.parse(status['data'] as string)).toMatchObject({
+      workers: [{ id: 'i-1', provider: 'ec2', state: 'running' }],
+    });
   });
 
   it('is told alone what was wrong with its message', async () => {
     const { url } = await gateway();
     const client = await TestClient.open(url);
     const other = await TestClient.open(url);
-    for (const text of ['{', '[]', '{"type":"dance"}', '{"type":"command","command":"-rf"}', '{"type":"command","command":"x","args":["\\u0000"]}']) {
+    for (const text of [
+      '{',
+      '[]',
+      '{"type":"dance"}',
+      '{"type":"command","command":"-rf"}',
+      '{"type":"command","command":"x","args":["\\u0000"]}',
+    ]) {
       client.send(text);
     }
     await vi.waitFor(() => expect(client.of('error')).toHaveLength(5));
@@ -210,13 +254,29 @@ describe('a new client', () => {
   it('gets a tail, of one target and of a pattern', async () => {
     const { url } = await gateway();
     for (const target of ['gpu-1', 'gpu-2', 'cpu-1']) {
-      await store().submit({ target, command: 'x', args: [], subject: 's', address: '', gateway: '', idempotent: false });
-      await run(target, [1, 2, 3, 4].map((n) => `${target} ${n}`));
+      await store().submit({
+        target,
+        command: 'x',
+        args: [],
+        subject: 's',
+        address: '',
+        gateway: '',
+        idempotent: false,
+      });
+      await run(
+        target,
+        [1, 2, 3, 4].map((n) => `${target} ${n}`),
+      );
     }
     const client = await TestClient.open(url, { protocols: ['carrierarr.v1'] });
     client.send({ type: 'subscribe', target: 'gpu-*', tail: 2 });
     await vi.waitFor(() => expect(client.of('result')).toHaveLength(2));
-    expect(client.of('stdout').map((m) => m['data']).toSorted()).toEqual(['gpu-1 3', 'gpu-1 4', 'gpu-2 3', 'gpu-2 4']);
+    expect(
+      client
+        .of('stdout')
+        .map((m) => m['data'] as string)
+        .toSorted(),
+    ).toEqual(['gpu-1 3', 'gpu-1 4', 'gpu-2 3', 'gpu-2 4']);
     client.send({ type: 'subscribe', target: 'cpu-1', tail: 1 });
     await vi.waitFor(() => expect(client.of('result')).toHaveLength(3));
     expect(client.of('stdout').at(-1)).toMatchObject({ data: 'cpu-1 4' });
@@ -243,12 +303,25 @@ describe('a new client', () => {
       positions: { a: { epoch: last['epoch'], offset: last['offset'] } },
     });
     await vi.waitFor(() => expect(again.of('result')).toHaveLength(2));
-    expect(again.of('stdout').map((m) => m['data']).toSorted()).toEqual(['a3', 'b1']);
+    expect(
+      again
+        .of('stdout')
+        .map((m) => m['data'] as string)
+        .toSorted(),
+    ).toEqual(['a3', 'b1']);
   });
 
   it('is told of a log that is another than the one it knew', async () => {
     const { url } = await gateway();
-    await store().submit({ target: 'w1', command: 'x', args: [], subject: 's', address: '', gateway: '', idempotent: false });
+    await store().submit({
+      target: 'w1',
+      command: 'x',
+      args: [],
+      subject: 's',
+      address: '',
+      gateway: '',
+      idempotent: false,
+    });
     await run('w1', ['one']);
     const client = await TestClient.open(url, { protocols: ['carrierarr.v1'] });
     client.send({ type: 'subscribe', target: 'w1', since: { epoch: 'other', offset: 2 } });
@@ -265,7 +338,15 @@ describe('a new client', () => {
     client.send({ type: 'unsubscribe', target: 'w1' });
     await client.next('unsubscribed');
     for (const target of ['w1', 'w2']) {
-      await store().submit({ target, command: 'x', args: [], subject: 's', address: '', gateway: '', idempotent: false });
+      await store().submit({
+        target,
+        command: 'x',
+        args: [],
+        subject: 's',
+        address: '',
+        gateway: '',
+        idempotent: false,
+      });
       await run(target, [target]);
     }
     await client.next('result');

@@ -23,7 +23,7 @@ class Log {
     if (sequence > this.known + 1) return { kind: 'hole', known: this.known };
     this.known = sequence;
     const entry = decodeEntry(bytes);
-    expect(entry.sequence).toBe(sequence);
+    if (entry.sequence !== sequence) throw new Error(`entry ${entry.sequence} was sent as ${sequence}`);
     const text = entry.kind === 'lines' ? entry.body.toString() : JSON.stringify(entry);
     this.entries.push({ sequence, text });
     return { kind: 'ok', last: sequence };
@@ -197,7 +197,7 @@ describe('Spool with Redis', () => {
     connection = new Redis(redis.port, '127.0.0.1', { ...never, retryStrategy: () => 20, commandTimeout: 500 });
     connection.on('error', () => undefined);
     defineScripts(connection);
-    await vi.waitFor(() => expect(connection.status).toBe('ready'));
+    await new Promise<void>((resolve) => void connection.once('ready', () => resolve()));
   });
   afterEach(async () => {
     connection.disconnect();
@@ -263,8 +263,6 @@ describe('Spool with Redis', () => {
   it('loses and repeats no line when its connection is cut again and again', async () => {
     const { spool, read } = await claim();
     const admin = redis.client();
-    const id = await connection.client('ID');
-    expect(id).toBeGreaterThan(0);
     let count = 0;
     for (let cut = 0; cut < 10; cut++) {
       for (let i = 0; i < 40; i++) {
@@ -272,7 +270,7 @@ describe('Spool with Redis', () => {
         spool.push('o', 500, Buffer.from(texts.join('\n')));
         await new Promise((resolve) => setImmediate(resolve));
       }
-      await admin.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
       await vi.waitFor(() => expect(connection.status).toBe('ready'), { interval: 5 });
     }
     expect(await spool.drained()).toBe('drained');

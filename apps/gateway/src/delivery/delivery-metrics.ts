@@ -3,7 +3,9 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Fanout, FanoutMetrics } from './fanout.js';
 import type { TailMetrics } from './log-tail.js';
 
-export function createDeliveryMetrics(registry: Registry): FanoutMetrics & TailMetrics & { watch(fanout: Fanout): void } {
+export function createDeliveryMetrics(
+  registry: Registry,
+): FanoutMetrics & TailMetrics & { watch(fanout: Fanout): void } {
   const registers = [registry];
   const counter = (name: string, help: string) => new Counter({ name: `carrierarr_gateway_${name}`, help, registers });
   // Counted in plain numbers, for they change with every frame, and read when somebody looks.
@@ -23,7 +25,10 @@ export function createDeliveryMetrics(registry: Registry): FanoutMetrics & TailM
   const caughtUp = counter('clients_caught_up_total', 'Times a client that was behind had been sent all it missed.');
   const gaps = counter('client_gaps_total', 'Times a client was told that output it missed is no longer available.');
   const lost = counter('tail_lost_lines_total', 'Lines trimmed from a log before this gateway could read them.');
-  const probes = counter('probe_failures_total', 'Probes through the Redis subscription that were not answered in time.');
+  const probes = counter(
+    'probe_failures_total',
+    'Probes through the Redis subscription that were not answered in time.',
+  );
   const unreadable = counter('unreadable_messages_total', 'Messages on output channels that this version cannot read.');
   const repairs = new Counter({
     name: 'carrierarr_gateway_repairs_total',

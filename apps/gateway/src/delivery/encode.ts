@@ -33,7 +33,13 @@ export function encodePlaced(placed: PlacedEntry, after: number, encoding: Encod
       return encodeEvent(placed, entry.event, timestampOf(entry.timeMs), encoding);
     case 'unreadable':
       return encodeGap(
-        { target: placed.target, epoch: placed.epoch, from: placed.last - placed.count + 1, to: placed.last, reason: 'unreadable' },
+        {
+          target: placed.target,
+          epoch: placed.epoch,
+          from: placed.last - placed.count + 1,
+          to: placed.last,
+          reason: 'unreadable',
+        },
         timestampOf(placed.loggedMs),
         encoding,
       );
@@ -71,7 +77,9 @@ function encodeLines(placed: PlacedEntry, entry: LinesEntry, after: number, enco
     offset += run.lines;
     if (part.length === 0 || (encoding === 'plain' && run.stream === 'l')) continue;
     if (encoding === 'batch') {
-      messages.push(`${batchHead(placed, entry, stream, start, timestamp)}${part.map((line) => JSON.stringify(line)).join(',')}]}`);
+      messages.push(
+        `${batchHead(placed, entry, stream, start, timestamp)}${part.map((line) => JSON.stringify(line)).join(',')}]}`,
+      );
       continue;
     }
     const head = `{"type":"${stream}","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"data":`;
@@ -101,7 +109,12 @@ function encodeEvent(placed: PlacedEntry, event: LogEvent, timestamp: string, en
   switch (event.type) {
     case 'started':
       if (!opted) return '';
-      return JSON.stringify({ timestamp, target, ...omit(event, 'attempt'), ...place } satisfies ServerMessageOf<'started'>);
+      return JSON.stringify({
+        timestamp,
+        target,
+        ...omit(event, 'attempt'),
+        ...place,
+      } satisfies ServerMessageOf<'started'>);
     case 'error':
       return JSON.stringify({
         ...{ type: 'error', timestamp, target, error: event.error },

@@ -139,7 +139,8 @@ export class Fanout implements TailListener {
     this.flush();
     client.everything = 'no';
     this.#everything.delete(client);
-    if (client.behind) for (const feed of client.behind.keys()) if (!client.feeds?.has(feed)) client.behind.delete(feed);
+    if (client.behind)
+      for (const feed of client.behind.keys()) if (!client.feeds?.has(feed)) client.behind.delete(feed);
     for (const feed of client.feeds ?? []) feed.members.add(client);
   }
 

@@ -16,9 +16,9 @@
  */
 import type { Keys, PlacedEntry } from '@carrierarr/protocol';
 import { decodePublished, PARTITIONS, partitionOf } from '@carrierarr/protocol';
-import type { Clock } from '@carrierarr/platform';
+import type { Clock, Logger } from '@carrierarr/platform';
 import type { LogPage, OutputLog, RedisConnection } from '@carrierarr/store';
-import type { Logger } from 'pino';
+
 import type { Gap } from './encode.js';
 
 /** Who is told of the entries of a target, in order. */
@@ -302,7 +302,7 @@ export class LogTail {
 
   async #readToEnd(place: Place): Promise<void> {
     let entriesMax = 64;
-    for (let attempt = 0; ; ) {
+    for (let attempt = 0; ;) {
       if (this.#places.get(place.target) !== place || this.#stopped) return;
       let page: LogPage;
       const noticed = place.noticed;
@@ -310,14 +310,18 @@ export class LogTail {
         page = await this.#o.log.read(place.target, place.placed ? place.last : Number.MAX_SAFE_INTEGER, entriesMax);
       } catch (error) {
         attempt += 1;
-        if (attempt === 1) this.#o.logger.warn({ err: error, target: place.target }, 'cannot read an output log; trying again');
+        if (attempt === 1)
+          this.#o.logger.warn({ err: error, target: place.target }, 'cannot read an output log; trying again');
         await this.#pause(Math.min(1_000, 50 * 2 ** attempt));
         continue;
       }
       attempt = 0;
       this.#handPage(place, page);
       if (page.entries.length > 0) {
-        const bytes = page.entries.reduce((sum, { entry }) => sum + (entry.kind === 'lines' ? entry.body.length : 100), 1);
+        const bytes = page.entries.reduce(
+          (sum, { entry }) => sum + (entry.kind === 'lines' ? entry.body.length : 100),
+          1,
+        );
         entriesMax = Math.max(16, Math.min(4096, Math.ceil((page.entries.length * PAGE_BYTES) / bytes)));
       }
       // Entries published since the read began are in the log by now: one more read finds them.
@@ -432,7 +436,8 @@ export class LogTail {
   /** Redis has forgotten the end of this partition's logs: compare each place with its log. */
   #rewound(p: number, sequence: number): void {
     (this.#partitions[p] as PartitionPlace).sequence = sequence;
-    for (const place of this.#places.values()) if (place.partition === p && place.placed) void this.#repair(place, 'audit');
+    for (const place of this.#places.values())
+      if (place.partition === p && place.placed) void this.#repair(place, 'audit');
   }
 
   async #auditTargets(): Promise<void> {
@@ -566,6 +571,7 @@ function chunks<T>(items: T[], size: number): T[][] {
  */
 function own(placed: PlacedEntry): PlacedEntry {
   const { entry } = placed;
-  if (entry.kind === 'lines' && entry.body.length * 2 < entry.body.buffer.byteLength) entry.body = Buffer.from(entry.body);
+  if (entry.kind === 'lines' && entry.body.length * 2 < entry.body.buffer.byteLength)
+    entry.body = Buffer.from(entry.body);
   return placed;
 }

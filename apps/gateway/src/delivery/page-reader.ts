@@ -58,7 +58,10 @@ export class PageReader {
 
   #keep(target: string, after: number, page: LogPage): void {
     if (page.entries.length === 0) return;
-    const bytes = page.entries.reduce((sum, { entry }) => sum + 200 + (entry.kind === 'lines' ? entry.body.length : 0), 0);
+    const bytes = page.entries.reduce(
+      (sum, { entry }) => sum + 200 + (entry.kind === 'lines' ? entry.body.length : 0),
+      0,
+    );
     const entriesMax = Math.ceil((page.entries.length * PAGE_BYTES) / bytes);
     if (this.#entriesMax.size > 1_000) this.#entriesMax.clear();
     this.#entriesMax.set(target, Math.max(8, Math.min(4_096, entriesMax)));

@@ -1,5 +1,6 @@
 /** Queries and bodies as data that fits its schema, or an error that says what was received. */
 import { ClientError } from '@carrierarr/protocol';
+import { shown } from '../problem.js';
 import type { Exchange } from './exchange.js';
 
 /** What we use of a zod schema. */
@@ -10,8 +11,6 @@ interface Schema<T> {
     | { success: true; data: T }
     | { success: false; error: { issues: readonly { path: PropertyKey[]; message: string }[] } };
 }
-
-const ECHO_LENGTH_MAX = 100;
 
 /** Throws ClientError `bad_message` with the first thing that is wrong. */
 export function fit<T>(schema: Schema<T>, value: unknown, what: string): T {
@@ -27,7 +26,7 @@ export function fit<T>(schema: Schema<T>, value: unknown, what: string): T {
   const place = path.length === 0 ? what : `\`${path.map(String).join('.')}\` in ${what}`;
   throw new ClientError(
     'bad_message',
-    `Cannot use ${place}: ${issue?.message ?? 'it does not fit'}; got ${echo(received)}.`,
+    `Cannot use ${place}: ${issue?.message ?? 'it does not fit'}; got ${received === undefined ? 'nothing' : shown(received)}.`,
   );
 }
 
@@ -37,7 +36,7 @@ export function queryOf(query: string): Record<string, string> {
   for (const [name, value] of new URLSearchParams(query)) {
     if (name === 'access_token') continue;
     if (found.has(name))
-      throw new ClientError('bad_message', `The query has ${echo(name)} more than once. Keep one of them.`);
+      throw new ClientError('bad_message', `The query has ${shown(name)} more than once. Keep one of them.`);
     found.set(name, value);
   }
   return Object.fromEntries(found);
@@ -49,19 +48,14 @@ export function queryOf(query: string): Record<string, string> {
  */
 export async function jsonBodyOf(exchange: Exchange): Promise<unknown> {
   if (!/^application\/json *(;|$)/i.test(exchange.contentType)) {
-    const seen = exchange.contentType === '' ? 'none' : echo(exchange.contentType);
+    const seen = exchange.contentType === '' ? 'none' : shown(exchange.contentType);
     throw new ClientError('bad_message', `Expected the header Content-Type: application/json, got ${seen}.`);
   }
   const text = (await exchange.body()).toString('utf8');
   try {
     return JSON.parse(text);
   } catch (cause) {
-    const seen = text === '' ? 'nothing' : echo(text);
+    const seen = text === '' ? 'nothing' : shown(text);
     throw new ClientError('bad_message', `Expected a JSON body such as {"command":"start"}, got ${seen}.`, { cause });
   }
-}
-
-function echo(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length > ECHO_LENGTH_MAX ? `${text.slice(0, ECHO_LENGTH_MAX)}...` : text;
 }

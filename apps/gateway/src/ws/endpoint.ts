@@ -2,9 +2,9 @@
  * `/ws`: lets connections in, gives their frames to `Messages` and their output from `Fanout`, tells them of the
  * gateway's own state, and asks them to move when it stops.
  */
-import type { Clock, Timer } from '@carrierarr/platform';
+import type { Clock, Logger, Timer } from '@carrierarr/platform';
 import { ClientError, ERRORS, SUBPROTOCOL } from '@carrierarr/protocol';
-import type { Logger } from 'pino';
+
 import type uWS from 'uWebSockets.js';
 import type { Credential } from '../access/authenticate.js';
 import type { ConnectionLimits } from '../access/connection-limits.js';
@@ -33,7 +33,11 @@ export interface EndpointOptions {
   unauthenticatedTimeoutMs: number;
   /** Sent to each new connection: the document of all workers, or null if there are none. */
   statusText(): Promise<string | null>;
-  hello: { gateway: string; version: string; limits: { message_bytes: number; subscriptions: number; commands_per_second: number } };
+  hello: {
+    gateway: string;
+    version: string;
+    limits: { message_bytes: number; subscriptions: number; commands_per_second: number };
+  };
   onRefused(code: string): void;
 }
 
@@ -91,7 +95,8 @@ export class Endpoint {
     let facts: RequestFacts;
     try {
       facts = this.#o.guard.read(res, req);
-      if (this.#draining) throw new ClientError('draining', 'This gateway is shutting down. Connect again to reach another.');
+      if (this.#draining)
+        throw new ClientError('draining', 'This gateway is shutting down. Connect again to reach another.');
       this.#o.guard.checkPage(facts);
     } catch (error) {
       this.#deny(res, error);
@@ -127,7 +132,9 @@ export class Endpoint {
 
   #deny(res: uWS.HttpResponse, error: unknown): void {
     const refusal =
-      error instanceof ClientError ? error : new ClientError('internal', 'The connection could not be accepted.', { cause: error });
+      error instanceof ClientError
+        ? error
+        : new ClientError('internal', 'The connection could not be accepted.', { cause: error });
     if (refusal.code === 'internal') this.#o.logger.error({ err: error }, 'a connection could not be accepted');
     this.#o.onRefused(refusal.code);
     res.cork(() => {
@@ -179,7 +186,10 @@ export class Endpoint {
     } catch (error) {
       this.#o.logger.error({ err: error }, 'a message could not be handled');
       this.#o.onRefused('internal');
-      connection.tellError('internal', 'The message could not be handled, by a defect of the gateway; its log has the details.');
+      connection.tellError(
+        'internal',
+        'The message could not be handled, by a defect of the gateway; its log has the details.',
+      );
     }
   }
 
@@ -192,7 +202,10 @@ export class Endpoint {
   #checkCredentials(): void {
     for (const connection of this.#connections) {
       if (connection.credential !== null && !this.#o.guard.stillValid(connection.credential)) {
-        connection.refuse('unauthenticated', 'The token of this connection has expired or was taken back. Connect with a new one.');
+        connection.refuse(
+          'unauthenticated',
+          'The token of this connection has expired or was taken back. Connect with a new one.',
+        );
       }
     }
   }
@@ -225,7 +238,8 @@ export class Endpoint {
     const timers: Timer[] = [];
     for (const connection of this.#connections) {
       const delay = Math.floor(random() * spreadMs);
-      if (connection.notices) connection.tell({ type: 'migrate', delay_ms: delay, deadline_ms: Math.round(deadlineMs) });
+      if (connection.notices)
+        connection.tell({ type: 'migrate', delay_ms: delay, deadline_ms: Math.round(deadlineMs) });
       else timers.push(clock.setTimeout(() => connection.close(1012, 'draining'), delay));
     }
     await this.#untilEmpty(deadlineMs);

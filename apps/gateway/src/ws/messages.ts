@@ -2,15 +2,15 @@
  * What a connection's messages do. They are handled one after the other, as a client that subscribes and then sends a
  * command expects to see that command's output.
  */
-import type { Clock } from '@carrierarr/platform';
+import type { Clock, Logger } from '@carrierarr/platform';
 import type { ClientMessage, CommandMessage } from '@carrierarr/protocol';
 import { ClientError, clientMessageSchema, DEFAULT_TARGET } from '@carrierarr/protocol';
-import type { Logger } from 'pino';
+
 import type { Guard } from '../access/guard.js';
 import { TokenBucket } from '../access/token-bucket.js';
 import type { Commands } from '../commands.js';
 import type { Connection } from './connection.js';
-import { describeProblem, shown } from './problem.js';
+import { describeProblem, shown } from '../problem.js';
 import type { Subscriptions } from './subscriptions.js';
 
 /** Messages of one connection that may wait while one is handled. */
@@ -30,7 +30,7 @@ export interface MessagesOptions {
   commandsBurst: number;
   /** Resolves when output for watchers of everything flows, or cannot flow now. */
   outputReady(): Promise<void> | null;
-  onRefused(code: string): void;
+  onRefused: (code: string) => void;
   /** The connection has authenticated by a message. */
   onAuthenticated(connection: Connection): void;
 }
@@ -116,7 +116,9 @@ export class Messages {
     const id = (input as { id?: unknown } | null)?.id;
     this.#refuse(
       connection,
-      isKnown ? describeProblem(parsed.error, input) : `Expected a message with a known type, got ${shown(input)}. ${known}`,
+      isKnown
+        ? describeProblem(parsed.error, input)
+        : `Expected a message with a known type, got ${shown(input)}. ${known}`,
       typeof id === 'string' ? { id: id.slice(0, 128) } : {},
     );
     return undefined;
@@ -205,7 +207,11 @@ export class Messages {
     if (!(error instanceof ClientError)) {
       this.#o.logger.error({ err: error, type: message.type }, 'a message could not be handled');
       this.#o.onRefused('internal');
-      connection.tellError('internal', 'The message could not be handled, by a defect or because Redis failed. Send it again.', more);
+      connection.tellError(
+        'internal',
+        'The message could not be handled, by a defect or because Redis failed. Send it again.',
+        more,
+      );
       return;
     }
     this.#o.onRefused(error.code);

@@ -12,7 +12,7 @@ import { encodeGap, timestampOf } from '../delivery/encode.js';
 import type { Fanout } from '../delivery/fanout.js';
 import type { Feed } from '../delivery/feed.js';
 import type { Connection } from './connection.js';
-import { describeProblem } from './problem.js';
+import { describeProblem } from '../problem.js';
 
 /** Targets that a pattern with `tail` or `since` may match. */
 const REPLAYED_TARGETS_MAX = 2_000;
@@ -65,7 +65,8 @@ export class Subscriptions {
   async #subscribeOne(connection: Connection, message: SubscribeMessage, name: string, opted: boolean): Promise<void> {
     const parsed = targetSchema.safeParse(name);
     if (!parsed.success) throw new ClientError('bad_message', `\`target\`: ${describeProblem(parsed.error, name)}`);
-    if (message.positions) throw new ClientError('bad_message', '`positions` is for patterns; use `since` for one target.');
+    if (message.positions)
+      throw new ClientError('bad_message', '`positions` is for patterns; use `since` for one target.');
     const { fanout } = this.#o;
     const { client } = connection;
     const feed = await fanout.feed(name);
@@ -139,7 +140,11 @@ export class Subscriptions {
     }
   }
 
-  async #replayMany(connection: Connection, message: SubscribeMessage, matches: (target: string) => boolean): Promise<void> {
+  async #replayMany(
+    connection: Connection,
+    message: SubscribeMessage,
+    matches: (target: string) => boolean,
+  ): Promise<void> {
     const { fanout } = this.#o;
     const { client } = connection;
     const sinceMs = message.since !== undefined && 'time' in message.since ? Date.parse(message.since.time) : undefined;

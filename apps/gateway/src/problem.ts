@@ -1,5 +1,8 @@
 /** What is wrong with a message, in words for who wrote the client. */
-import type { ZodError } from 'zod';
+/** What we read of a zod error. */
+interface Problems {
+  issues: readonly { path: PropertyKey[]; message: string }[];
+}
 
 const SHOWN_MAX = 80;
 
@@ -16,7 +19,7 @@ export function shown(value: unknown): string {
 }
 
 /** The first problem of a message: where, what was received, what is allowed. */
-export function describeProblem(error: ZodError, input: unknown): string {
+export function describeProblem(error: Problems, input: unknown): string {
   const issue = error.issues[0];
   if (issue === undefined) return 'The message is not valid.';
   let at: unknown = input;
