@@ -33,6 +33,8 @@ describe('an outage of Redis', () => {
     await redis.start();
     expect(await client.ended(id)).toMatchObject({ outcome: 'succeeded', lines: 60 });
     expect((await client.output('w')).lines).toEqual(Array.from({ length: 60 }, (_, i) => `o:line ${i + 1}`));
+    // And the runner takes commands again.
+    expect(await client.ended(await client.submit('x', 'echo', ['hi']))).toMatchObject({ outcome: 'succeeded' });
   }, 40_000);
 
   it('that lasts longer than its grace ends the script, which is said when Redis is back', async () => {

@@ -28,6 +28,17 @@ test('a line of 16 MiB comes cut, with a mark, and what follows is not disturbed
   expect(result().map(({ exit_code }) => exit_code as number)).toEqual([0, 0]);
 });
 
+test('a line of 16 MiB comes whole if runners are told to allow it', async () => {
+  const it = await Installation.start({ gateways: 1, runners: 1, runnerFlags: ['--max-line-bytes', '16MiB'] });
+  const client = await it.newClient('client', { targets: ['worker-1'] });
+  const old = await it.oldClient('old', it.gateway(0), { keepsLines: true });
+  await client.submit('worker-1', 'long', 16 * MIB);
+  await old.socket.next('the result', ({ type }) => type === 'result', 30_000);
+  const [line, ...others] = old.socket.messages.filter(({ type }) => type === 'stdout');
+  expect(others).toEqual([]);
+  expect(line?.['data'] === 'x'.repeat(16 * MIB)).toBe(true);
+});
+
 test('a million lines reach clients of both protocols, each line once and in order', async () => {
   const it = await Installation.start({
     script: join(WORKSPACE, 'scripts/mock-worker.sh'),

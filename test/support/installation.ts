@@ -81,6 +81,8 @@ export class Installation {
       env: {
         WITNESS_DIR: this.folder,
         MOCK_WORKER_STATE_DIR: join(this.folder, 'mock-worker'),
+        // A runner that is killed leaves its pipes behind.
+        TMPDIR: this.folder,
         ...this.options.scriptEnv,
       },
     });

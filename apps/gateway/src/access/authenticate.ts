@@ -60,11 +60,21 @@ export class Authenticator {
     this.#o.jwt?.stop();
   }
 
+  /** The same as {@link authenticate}, for subjects that need no waiting; undefined for all others. */
+  authenticateNow({ authorization = '', subprotocolToken, accessToken }: Presented): Credential | undefined {
+    if (!this.isRequired) return { kind: 'subject', subject: ANONYMOUS };
+    const token = authorization === '' ? (subprotocolToken ?? accessToken) : bearerOf(authorization);
+    if (token === undefined || token === '' || token.length > TOKEN_BYTES_MAX) return undefined;
+    const found = this.#o.tokens?.find(token);
+    return found && { kind: 'subject', subject: found.subject, proof: found.proof };
+  }
+
   /** Never rejects. */
   async authenticate(presented: Presented): Promise<Authentication> {
-    if (!this.isRequired) return { kind: 'subject', subject: ANONYMOUS };
+    const known = this.authenticateNow(presented);
+    if (known) return known;
     const header = presented.authorization ?? '';
-    const bearer = /^bearer +(\S+) *$/i.exec(header)?.[1];
+    const bearer = bearerOf(header);
     if (header !== '' && bearer === undefined) {
       return {
         kind: 'invalid',
@@ -80,8 +90,6 @@ export class Authenticator {
       };
     }
     const { tokens, jwt } = this.#o;
-    const found = tokens?.find(token);
-    if (found) return { kind: 'subject', ...found };
     if (jwt && (!tokens || token.split('.').length === 3)) {
       const answer = await jwt.verify(token);
       if (answer.kind === 'invalid') return answer;
@@ -95,6 +103,10 @@ export class Authenticator {
     if (expiresAtMs !== undefined && expiresAtMs <= this.#o.now()) return false;
     return proof === undefined || (this.#o.tokens?.holds(proof, subject) ?? false);
   }
+}
+
+function bearerOf(header: string): string | undefined {
+  return /^bearer +(\S+) *$/i.exec(header)?.[1];
 }
 
 /** The token that a browser offers among the subprotocols (`Sec-WebSocket-Protocol`), as it cannot set other headers. */

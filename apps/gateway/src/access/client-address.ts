@@ -33,7 +33,7 @@ export function trustedProxies(networks: readonly string[]): (address: string) =
 /** The text of 4 or 16 bytes of an address; IPv4 within IPv6 as IPv4. Empty for anything else. */
 export function addressOfBytes(bytes: ArrayBuffer): string {
   const octets = Buffer.from(bytes);
-  if (octets.length === 4) return octets.join('.');
+  if (octets.length === 4) return `${octets[0]}.${octets[1]}.${octets[2]}.${octets[3]}`;
   if (octets.length !== 16) return '';
   if (octets.subarray(0, 12).equals(MAPPED_PREFIX)) return octets.subarray(12).join('.');
   const groups = Array.from({ length: 8 }, (_, i) => octets.readUInt16BE(i * 2).toString(16));

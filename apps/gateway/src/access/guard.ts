@@ -43,22 +43,26 @@ export class Guard {
   /** Reads all that is needed later. Synchronous: the request is gone after its callback. */
   read(res: uWS.HttpResponse, req: uWS.HttpRequest): RequestFacts {
     // Not getHeader: it returns the first of several lines, which is the client's own where a proxy adds another.
+    const peer = addressOfBytes(res.getRemoteAddress());
+    const isProxied = this.#isTrusted(peer);
     const forwarded: string[] = [];
     const protocols: string[] = [];
-    req.forEach((name, value) => {
-      if (name === 'x-forwarded-for') forwarded.push(value);
-      else if (name === 'x-forwarded-proto') protocols.push(value);
-    });
-    const peer = addressOfBytes(res.getRemoteAddress());
-    const protocol = this.#isTrusted(peer) ? protocols.join(',').split(',').at(-1)?.trim().toLowerCase() : undefined;
+    if (isProxied) {
+      req.forEach((name, value) => {
+        if (name === 'x-forwarded-for') forwarded.push(value);
+        else if (name === 'x-forwarded-proto') protocols.push(value);
+      });
+    }
+    const protocol = isProxied ? protocols.join(',').split(',').at(-1)?.trim().toLowerCase() : undefined;
+    const query = req.getQuery();
     return {
       origin: req.getHeader('origin'),
       host: req.getHeader('host'),
       isSecure: protocol ? protocol === 'https' || protocol === 'wss' : undefined,
-      address: clientAddress(peer, forwarded.join(','), this.#isTrusted),
+      address: isProxied ? clientAddress(peer, forwarded.join(','), this.#isTrusted) : peer,
       authorization: req.getHeader('authorization'),
       subprotocolToken: tokenOfSubprotocols(req.getHeader('sec-websocket-protocol')),
-      accessToken: new URLSearchParams(req.getQuery() ?? '').get('access_token') ?? undefined,
+      accessToken: query ? (new URLSearchParams(query).get('access_token') ?? undefined) : undefined,
     };
   }
 
@@ -66,6 +70,11 @@ export class Guard {
   checkPage(facts: OriginFacts): void {
     const refusal = checkHost(this.#rules, facts.host) ?? checkOrigin(this.#rules, facts);
     if (refusal) throw refusal;
+  }
+
+  /** Who it is, where that can be said at once: without authentication, or by a token of the file. */
+  identifyNow(presented: Presented): Credential | undefined {
+    return this.#authenticator.authenticateNow(presented);
   }
 
   /** Who it is. Throws ClientError `unauthenticated`, or `unavailable` when that cannot be told now. */

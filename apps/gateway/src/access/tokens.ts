@@ -6,7 +6,7 @@
  * Tokens are looked up by a keyed hash. That takes the same time whatever is presented, however near to a token it is:
  * nobody can steer a hash towards an entry byte by byte without knowing the key.
  */
-import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { Clock, Logger } from '@carrierarr/platform';
 import { WatchedFile } from './watched-file.js';
@@ -45,15 +45,15 @@ export function parseTokens(text: string): TokenEntry[] {
         subject === ANONYMOUS ? 'stands for clients without a token' : 'is longer than 128 characters or not printable';
       throw new Error(`line ${line}: the subject ${why}. Choose another name.`);
     }
-    const hash = hashOf(token, line);
-    const known = lineOfHash.get(hash.toString('hex'));
+    const tokenHash = hashOf(token, line);
+    const known = lineOfHash.get(tokenHash.toString('hex'));
     if (known && known.subject !== subject) {
       throw new Error(
         `line ${line}: the token is that of line ${known.line} too, for another subject. Give each its own.`,
       );
     }
-    lineOfHash.set(hash.toString('hex'), { line, subject });
-    entries.push({ subject, hash });
+    lineOfHash.set(tokenHash.toString('hex'), { line, subject });
+    entries.push({ subject, hash: tokenHash });
   }
   return entries;
 }
@@ -76,11 +76,14 @@ function hashOf(token: string, line: number): Buffer {
 }
 
 function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+  // In one call: hash objects are dear to collect, and every connection comes by here.
+  return hash('sha256', text, 'buffer');
 }
 
 /** Proof that a token was valid, to ask later whether it still is. It is no secret to keep: only this process knows its key. */
 export type TokenProof = string & { readonly token: unique symbol };
+
+const KEY_BYTES = 32;
 
 export interface TokensOptions {
   path: string;
@@ -92,7 +95,7 @@ export class Tokens {
   readonly #file: WatchedFile;
   readonly #path: string;
   readonly #logger: TokensOptions['logger'];
-  readonly #key = randomBytes(32);
+  readonly #keyed = Buffer.concat([randomBytes(KEY_BYTES), Buffer.alloc(32)]);
   #subjects = new Map<string, string>();
 
   constructor({ path, clock, logger }: TokensOptions) {
@@ -141,10 +144,12 @@ export class Tokens {
       // Taking out the last one must lock its holder out, so an emptied file counts.
       this.#logger.warn({ path: this.#path }, 'the tokens file has no tokens any more: nobody is let in');
     }
-    this.#subjects = new Map(entries.map(({ subject, hash }) => [this.#blind(hash), subject]));
+    this.#subjects = new Map(entries.map((entry) => [this.#blind(entry.hash), entry.subject]));
   }
 
-  #blind(hash: Buffer): TokenProof {
-    return createHmac('sha256', this.#key).update(hash).digest('base64') as TokenProof;
+  /** SHA-256 of key and hash. Both have one length, so this needs no HMAC. */
+  #blind(tokenHash: Buffer): TokenProof {
+    this.#keyed.set(tokenHash, KEY_BYTES);
+    return hash('sha256', this.#keyed, 'base64') as TokenProof;
   }
 }

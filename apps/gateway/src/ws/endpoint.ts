@@ -91,7 +91,7 @@ export class Endpoint {
     const key = req.getHeader('sec-websocket-key');
     const protocols = req.getHeader('sec-websocket-protocol');
     const extensions = req.getHeader('sec-websocket-extensions');
-    const modern = protocols.split(SUBPROTOCOL_LIST).includes(SUBPROTOCOL);
+    const modern = protocols !== '' && protocols.split(SUBPROTOCOL_LIST).includes(SUBPROTOCOL);
     let facts: RequestFacts;
     try {
       facts = this.#o.guard.read(res, req);
@@ -102,25 +102,28 @@ export class Endpoint {
       this.#deny(res, error);
       return;
     }
-    this.#identify(facts, modern).then(
-      (credential) => {
-        if (aborted) return;
-        let release: () => void;
-        try {
-          release = this.#o.limits.admit(facts.address);
-        } catch (error) {
-          this.#deny(res, error);
-          return;
-        }
-        const connection = new Connection({ credential, address: facts.address, modern, release });
-        // A browser fails the connection unless one of the protocols it offered is chosen.
-        const chosen = modern ? SUBPROTOCOL : (protocols.split(SUBPROTOCOL_LIST)[0] ?? '');
-        res.cork(() => res.upgrade<Holder>({ connection }, key, chosen, extensions, context));
-      },
-      (error: unknown) => {
-        if (!aborted) this.#deny(res, error);
-      },
-    );
+    const accept = (credential: Credential | null) => {
+      if (aborted) return;
+      let release: () => void;
+      try {
+        release = this.#o.limits.admit(facts.address);
+      } catch (error) {
+        this.#deny(res, error);
+        return;
+      }
+      const connection = new Connection({ credential, address: facts.address, modern, release });
+      // A browser fails the connection unless one of the protocols it offered is chosen.
+      const chosen = modern ? SUBPROTOCOL : (protocols.split(SUBPROTOCOL_LIST)[0] ?? '');
+      res.cork(() => res.upgrade<Holder>({ connection }, key, chosen, extensions, context));
+    };
+    const known = this.#o.guard.identifyNow(facts);
+    if (known !== undefined) {
+      accept(known);
+      return;
+    }
+    this.#identify(facts, modern).then(accept, (error: unknown) => {
+      if (!aborted) this.#deny(res, error);
+    });
   }
 
   /** Null: it may show its token by its first message. Only new clients can; others are refused here. */

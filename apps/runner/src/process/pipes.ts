@@ -10,7 +10,7 @@
  */
 import { execFile } from 'node:child_process';
 import { close, constants, open } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,14 +37,20 @@ export interface OutputPipes {
   release(isDrained: boolean): Promise<void>;
 }
 
+const FOLDER_PREFIX = 'carrierarr-runner-';
+
 export class PipeFolder {
   #folder: string | undefined;
   #count = 0;
   readonly #idle: [string, string][] = [];
 
-  /** Makes the private folder in which FIFOs lie. */
+  /** Makes the private folder in which FIFOs lie, and removes those of runners that were killed. */
   async open(): Promise<void> {
-    this.#folder = await mkdtemp(join(tmpdir(), 'carrierarr-runner-'));
+    await this.#makeFolder();
+    const names = await readdir(tmpdir());
+    const stale = names.filter((name) => name.startsWith(FOLDER_PREFIX) && isOfDeadProcess(name));
+    // Another user's folder stays: that is not ours to remove.
+    await Promise.allSettled(stale.map((name) => rm(join(tmpdir(), name), { recursive: true, force: true })));
   }
 
   async close(): Promise<void> {
@@ -54,7 +60,18 @@ export class PipeFolder {
 
   /** Pipes for one execution. Rejects when the folder or the file descriptors run out. */
   async take(): Promise<OutputPipes> {
-    const paths = this.#idle.pop() ?? (await this.#make());
+    try {
+      return await this.#open(this.#idle.pop() ?? (await this.#makePair()));
+    } catch {
+      // Somebody tidied the temporary folder: begin anew.
+      if (this.#folder === undefined) throw new Error('The folder of pipes is closed: the runner has stopped.');
+      this.#idle.length = 0;
+      await this.#makeFolder();
+      return this.#open(await this.#makePair());
+    }
+  }
+
+  async #open(paths: [string, string]): Promise<OutputPipes> {
     const opened: Pipe[] = [];
     const closeWriters = once(async () => void (await Promise.all(opened.map(({ writeFd }) => closeFd(writeFd)))));
     const release = once(async (isDrained: boolean) => {
@@ -73,12 +90,27 @@ export class PipeFolder {
     return { stdout, stderr, closeWriters, release };
   }
 
-  async #make(): Promise<[string, string]> {
+  async #makeFolder(): Promise<void> {
+    this.#folder = await mkdtemp(join(tmpdir(), `${FOLDER_PREFIX}${process.pid}-`));
+  }
+
+  async #makePair(): Promise<[string, string]> {
     if (this.#folder === undefined) throw new Error('The folder of pipes is closed: the runner has stopped.');
     const base = join(this.#folder, String(this.#count++));
     const paths: [string, string] = [`${base}.out`, `${base}.err`];
     await promisify(execFile)('mkfifo', ['-m', '600', ...paths]);
     return paths;
+  }
+}
+
+function isOfDeadProcess(name: string): boolean {
+  const pid = Number(/^(\d+)-/.exec(name.slice(FOLDER_PREFIX.length))?.[1]);
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
 
