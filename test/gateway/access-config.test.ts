@@ -71,7 +71,6 @@ it('JSON Web Tokens need an issuer, an audience, and one trustworthy source of k
 
 it('bounds that contradict each other are refused', () => {
   expect(problem('--shutdown-grace', '10s')).toMatch(/--shutdown-grace/);
-  expect(problem('--ring-bytes', '1MiB')).toMatch(/--ring-target-bytes/);
   expect(problem('--unauthenticated-timeout', '2m')).toMatch(/--idle-timeout/);
 });
 

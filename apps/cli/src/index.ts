@@ -8,6 +8,7 @@ export { runCommandLine } from './command-line.js';
 export { getSchema } from './commands/get.js';
 export { logsSchema } from './commands/logs.js';
 export { psSchema } from './commands/ps.js';
+export { upSchema } from './commands/up.js';
 export { splitRunArguments } from './commands/run-arguments.js';
 export { runSchema } from './commands/run.js';
 export { EXIT, Failure, UsageError } from './exit.js';

@@ -11,6 +11,7 @@ import {
   defineFormat,
   defineSchema,
   formats,
+  historySchema,
   isLoopbackHost,
   logSchema,
   printAddress,
@@ -37,33 +38,6 @@ const cidrFormat = defineFormat<string>({
   placeholder: 'NETWORK',
   parse: (text) => (parseCidr(text) === undefined ? undefined : text),
   check: (value) => typeof value === 'string' && parseCidr(value) !== undefined,
-});
-
-/**
- * Bounds of the output history. Runners have the same settings under the same names: whoever appends to a log, also a
- * gateway that cancels a waiting command, trims it to its own bounds.
- */
-export const historySchema = defineSchema({
-  historyEntries: {
-    doc: 'Entries of output kept per target (an entry is a line or many). The same for every gateway and runner.',
-    format: formats.intBetween(100, 100_000_000),
-    default: 200_000,
-  },
-  historyBytes: {
-    doc: 'Bytes of output kept per target. The same for every gateway and runner.',
-    format: formats.bytesBetween(64 * 1024, 1024 ** 4),
-    default: '64MiB',
-  },
-  historyAge: {
-    doc: 'How long output is kept. The same for every gateway and runner.',
-    format: formats.durationBetween(60_000, 3650 * 24 * HOUR_MS),
-    default: '168h',
-  },
-  historyExecutions: {
-    doc: 'How long the records of ended executions are kept. The same for every gateway and runner.',
-    format: formats.durationBetween(60_000, 3650 * 24 * HOUR_MS),
-    default: '720h',
-  },
 });
 
 export const gatewaySchema = defineSchema({
@@ -166,17 +140,12 @@ export const gatewaySchema = defineSchema({
   clientBufferBytes: {
     doc: 'Output waiting in memory for one client. What is more it catches up on from the log.',
     format: formats.bytesBetween(16 * 1024, 64 * 1024 ** 2),
-    default: '512KiB',
+    default: '256KiB',
   },
   ringBytes: {
     doc: 'Recent output kept in memory, of all targets.',
     format: formats.bytesBetween(0, 64 * 1024 ** 3),
-    default: '64MiB',
-  },
-  ringTargetBytes: {
-    doc: 'Recent output kept in memory, of one target.',
-    format: formats.bytesBetween(0, 1024 ** 3),
-    default: '4MiB',
+    default: '8MiB',
   },
 
   queueLengthMax: {
@@ -321,10 +290,6 @@ function boundProblems(config: GatewayConfig): ConfigProblem[] {
     const sum = (config.drainDelay + config.drainSpread) / 1000;
     const message = `Expected \`--shutdown-grace\` to be longer than \`--drain-delay\` and \`--drain-spread\` together (${sum}s), got ${config.shutdownGrace / 1000}s.`;
     problems.push({ key: 'shutdownGrace', message });
-  }
-  if (config.ringTargetBytes > config.ringBytes) {
-    const message = `Expected \`--ring-target-bytes\` to be at most \`--ring-bytes\` (${config.ringBytes}), got ${config.ringTargetBytes}.`;
-    problems.push({ key: 'ringTargetBytes', message });
   }
   if (config.unauthenticatedTimeout > config.idleTimeout) {
     const message = `Expected \`--unauthenticated-timeout\` to be at most \`--idle-timeout\` (${config.idleTimeout / 1000}s), got ${config.unauthenticatedTimeout / 1000}s.`;

@@ -1,7 +1,15 @@
 /** Settings of a runner. Durations are in ms and sizes in bytes once read; `--help` shows their units. */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { type ConfigValues, defineSchema, formats, logSchema, opsSchema, redisSchema } from '@carrierarr/platform';
+import {
+  type ConfigValues,
+  defineSchema,
+  formats,
+  historySchema,
+  logSchema,
+  opsSchema,
+  redisSchema,
+} from '@carrierarr/platform';
 
 const HOUR = '1h';
 const minute = 60_000;
@@ -93,31 +101,12 @@ export const executionSchema = defineSchema({
     format: formats.list,
     default: [],
   },
-  historyEntries: {
-    doc: 'Entries of output kept per target (an entry is a line or many).',
-    format: formats.intBetween(100, 100_000_000),
-    default: 200_000,
-  },
-  historyBytes: {
-    doc: 'Bytes of output kept per target.',
-    format: formats.bytesBetween(64 * KiB, TiB),
-    default: '64MiB',
-  },
-  historyAge: {
-    doc: 'How long output is kept.',
-    format: formats.durationBetween(minute, 3650 * day),
-    default: '168h',
-  },
   historyTotalBytes: {
     doc: 'Bytes of output kept for all targets together; the least recently active ones lose theirs first.',
     format: formats.bytesBetween(MiB, 64 * TiB),
     default: '1GiB',
   },
-  historyExecutions: {
-    doc: 'How long the records of ended executions are kept.',
-    format: formats.durationBetween(minute, 3650 * day),
-    default: '720h',
-  },
+  ...historySchema,
 });
 
 export const runnerSchema = defineSchema({

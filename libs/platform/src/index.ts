@@ -10,7 +10,7 @@ export { configEnvNames, SCRIPT_ENV_NAMES } from './config/environment.js';
 export { defineFormat, type Format, type FormatDefinition, formats } from './config/formats.js';
 export { configReference, helpText, type ProgramDescription } from './config/help.js';
 export { type ConfigKey, type ConfigSchema, type ConfigValues, defineSchema } from './config/schema.js';
-export { logSchema, opsSchema, redisSchema } from './config/shared-schemas.js';
+export { historySchema, logSchema, opsSchema, redisSchema } from './config/shared-schemas.js';
 export { type CheckState, Readiness, type ReadinessOptions, type ReadinessReport } from './health.js';
 export { type Component, Lifecycle, type LifecycleOptions, type ProcessHost, type StopReport } from './lifecycle.js';
 export { createLogger, type Logger, type LoggerOptions } from './logger.js';

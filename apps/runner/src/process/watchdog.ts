@@ -52,7 +52,12 @@ echo "started $script" >&3
 survivors() {
   local stat line
   groups=
-  if kill -0 -- "-$script" 2>/dev/null; then groups=$script; fi
+  if [ ! -r /proc/$$/stat ]; then
+    # Also true for dead ones that nobody has waited for; there is no other way to tell here.
+    if kill -0 -- "-$script" 2>/dev/null; then groups=$script; fi
+    [ -n "$groups" ]
+    return
+  fi
   for stat in /proc/[0-9]*/stat; do
     { read -r line <"$stat"; } 2>/dev/null || continue
     # After the name, which may hold anything: state, parent, group, session.

@@ -18,6 +18,7 @@ export const SCRIPT_ENV_NAMES = [
   'CARRIERARR_COMMAND',
   'CARRIERARR_EXECUTION_ID',
   'CARRIERARR_FENCE',
+  'CARRIERARR_ATTEMPT',
 ] as const;
 
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables

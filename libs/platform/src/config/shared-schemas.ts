@@ -74,3 +74,33 @@ export const opsSchema = defineSchema({
     default: '127.0.0.1:9091',
   },
 });
+
+const MINUTE_MS = 60_000;
+const TEN_YEARS_MS = 3650 * 24 * 3_600_000;
+
+/**
+ * Bounds of the output history. Whoever writes to a log trims it, so gateways and runners of one installation must have
+ * the same.
+ */
+export const historySchema = defineSchema({
+  historyEntries: {
+    doc: 'Entries of output kept per target (an entry is a line or many). The same for every gateway and runner.',
+    format: formats.intBetween(100, 100_000_000),
+    default: 200_000,
+  },
+  historyBytes: {
+    doc: 'Bytes of output kept per target. The same for every gateway and runner.',
+    format: formats.bytesBetween(64 * 1024, 1024 ** 4),
+    default: '64MiB',
+  },
+  historyAge: {
+    doc: 'How long output is kept. The same for every gateway and runner.',
+    format: formats.durationBetween(MINUTE_MS, TEN_YEARS_MS),
+    default: '168h',
+  },
+  historyExecutions: {
+    doc: 'How long the records of ended executions are kept. The same for every gateway and runner.',
+    format: formats.durationBetween(MINUTE_MS, TEN_YEARS_MS),
+    default: '720h',
+  },
+});
