@@ -41,7 +41,7 @@ function printed(text: string): { stream: unknown; data: unknown; offset: number
 }
 
 const NAMES = { o: 'stdout', e: 'stderr', l: 'log' } as const;
-const line = fc.string({ unit: 'binary', maxLength: 30 }).map((text) => text.replaceAll('\n', ' ').toWellFormed());
+const line = fc.string({ unit: 'grapheme', maxLength: 30 }).map((text) => text.replaceAll('\n', ' '));
 const someLines = fc.array(fc.tuple(fc.constantFrom('o' as const, 'e' as const), line), {
   minLength: 1,
   maxLength: 20,
