@@ -76,7 +76,7 @@ function history(more: Partial<History> = {}): History {
 const oldView = (seen: readonly Seen[]): Seen[] =>
   seen
     .filter((one) => one.kind === 'lines' || one.kind === 'result')
-    .map((one) => (one.kind === 'lines' ? lines(one.stream, one.from, one.to) : { kind: 'result' }) as Seen);
+    .map((one) => (one.kind === 'lines' ? lines(one.stream, one.from, one.to) : { kind: 'result' }));
 
 describe('a history', () => {
   test('without faults has none', () => {

@@ -6,9 +6,9 @@ export { parseByteSize, printByteSize } from './config/byte-size.js';
 export { type LoadConfigOptions, type LoadedConfig, loadConfig, printableConfig } from './config/config.js';
 export { ConfigError, type ConfigProblem } from './config/config-error.js';
 export { parseDuration, printDuration } from './config/duration.js';
-export { configEnvNames, SCRIPT_ENV_NAMES } from './config/environment.js';
+export { configEnvNames } from './config/environment.js';
 export { defineFormat, type Format, type FormatDefinition, formats } from './config/formats.js';
-export { configReference, helpText, type ProgramDescription } from './config/help.js';
+export { configReference, type ProgramDescription } from './config/help.js';
 export { type ConfigKey, type ConfigSchema, type ConfigValues, defineSchema } from './config/schema.js';
 export { historySchema, logSchema, opsSchema, redisSchema } from './config/shared-schemas.js';
 export { type CheckState, Readiness, type ReadinessOptions, type ReadinessReport } from './health.js';
@@ -24,14 +24,8 @@ export {
   type RedisConnectionOptions,
   type RedisRole,
 } from './redis/connection.js';
-export {
-  type EmbeddedRedis,
-  type EmbeddedRedisOptions,
-  RedisNotInstalledError,
-  startEmbeddedRedis,
-} from './redis/embedded.js';
-export { FolderInUseError } from './redis/folder-lock.js';
+export { type EmbeddedRedis, type EmbeddedRedisOptions, startEmbeddedRedis } from './redis/embedded.js';
 export { checkRedisServer, type RedisServerCheck } from './redis/server-check.js';
 export { type RedisSettings, type RedisTls, redisSettings } from './redis/settings.js';
-export { RedisUnavailableError, waitForRedis, type WaitForRedisOptions } from './redis/wait.js';
+export { waitForRedis, type WaitForRedisOptions } from './redis/wait.js';
 export { version } from './version.js';
