@@ -2,7 +2,8 @@ import type { LinesEntry, LogEvent, PlacedEntry, Run } from '@carrierarr/protoco
 import { SERVER_MESSAGES } from '@carrierarr/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodePlaced, type Encoding } from '../../../apps/gateway/src/delivery/encode.js';
+import { type Encoding, writePlaced } from '../../../apps/gateway/src/delivery/encode.js';
+import { FrameBuffer } from '../../../apps/gateway/src/delivery/frame-buffer.js';
 
 const execution = '01jd0000000000000000000000-00';
 
@@ -21,6 +22,15 @@ function placed(lines: [Run['stream'], string][], last: number, target = 'w1'): 
 function event(e: LogEvent): PlacedEntry {
   const entry = { kind: 'event' as const, execution, sequence: 0, timeMs: 0, event: e };
   return { target: 'w1', epoch: 'e', last: 9, count: 1, partitionSequence: 1, loggedMs: 1, entry };
+}
+
+const out = new FrameBuffer();
+
+/** The same memory for every frame, as the fan-out uses it. */
+function encodePlaced(entry: PlacedEntry, after: number, encoding: Encoding): string {
+  out.clear();
+  writePlaced(out, entry, after, encoding);
+  return out.frame.toString();
 }
 
 function messages(text: string): Record<string, unknown>[] {
@@ -90,6 +100,26 @@ describe('lines', () => {
     expect(messages(encodePlaced(placed([['l', 'x']], 1), 0, 'plain'))).toEqual([]);
     expect(messages(encodePlaced(entry, 0, 'offsets')).map((m) => m['type'])).toEqual(['log', 'stdout']);
   });
+});
+
+it('go into one frame with others, however large', () => {
+  out.clear();
+  const wide = 'é'.repeat(70_000);
+  writePlaced(out, placed([['o', 'one']], 1), 0, 'plain');
+  writePlaced(
+    out,
+    placed(
+      [
+        ['o', wide],
+        ['o', wide],
+      ],
+      3,
+    ),
+    0,
+    'plain',
+  );
+  writePlaced(out, placed([['o', 'a "quoted" line']], 4), 0, 'plain');
+  expect(printed(out.frame.toString()).map(({ data }) => data)).toEqual(['one', wide, wide, 'a "quoted" line']);
 });
 
 describe('events', () => {

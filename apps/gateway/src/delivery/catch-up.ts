@@ -9,8 +9,9 @@ import type { Clock } from '@carrierarr/platform';
 import type { PlacedEntry } from '@carrierarr/protocol';
 import type { LogPage } from '@carrierarr/store';
 import type { Client } from './client.js';
-import { encodeGap, encodePlaced, timestampOf } from './encode.js';
+import { encodeGap, timestampOf, writePlaced } from './encode.js';
 import type { FanoutMetrics } from './fanout.js';
+import { FrameBuffer } from './frame-buffer.js';
 import type { Feed } from './feed.js';
 
 export interface CatchUpOptions {
@@ -28,6 +29,7 @@ const RETRY_MS = 500;
 
 export class CatchUp {
   readonly #o: CatchUpOptions;
+  readonly #frame = new FrameBuffer();
   /** Clients that are behind. */
   readonly #clients = new Set<Client>();
 
@@ -120,8 +122,8 @@ export class CatchUp {
 
   #sendEntries(client: Client, feed: Feed, after: number, entries: readonly PlacedEntry[]): void {
     const end = client.sentOffset(feed);
-    const texts: string[] = [];
-    let bytes = 0;
+    const out = this.#frame;
+    out.clear();
     let lines = 0;
     let at = after;
     for (const placed of entries) {
@@ -131,14 +133,12 @@ export class CatchUp {
       const first = placed.last - placed.count + 1;
       if (first > at + 1) {
         this.#o.metrics.gap();
-        texts.push(this.#gapText(client, feed, at + 1, first - 1));
+        out.message(this.#gapText(client, feed, at + 1, first - 1));
       }
-      const text = encodePlaced(placed, at, client.encoding);
+      writePlaced(out, placed, at, client.encoding);
       lines += placed.last - Math.max(at, first - 1);
       at = placed.last;
-      if (text !== '') texts.push(text);
-      bytes += text.length;
-      if (bytes >= TURN_BYTES) break;
+      if (out.length >= TURN_BYTES) break;
     }
     if (at === after) {
       // All that is kept lies beyond the end of this catch-up.
@@ -147,10 +147,9 @@ export class CatchUp {
     }
     client.behind?.set(feed, at);
     if (at >= end) client.behind?.delete(feed);
-    if (texts.length === 0) return;
-    const frame = Buffer.from(texts.join('\n'));
-    this.#o.metrics.delivered(lines, 1, frame.length);
-    if (!client.socket.send(frame)) this.#o.isCongested(client);
+    if (out.length === 0) return;
+    this.#o.metrics.delivered(lines, 1, out.length);
+    if (!client.socket.send(out.frame)) this.#o.isCongested(client);
   }
 
   #skip(client: Client, feed: Feed, after: number, to: number): void {

@@ -11,13 +11,45 @@
  */
 import type { LinesEntry, LogEvent, PlacedEntry, ServerMessageOf } from '@carrierarr/protocol';
 import { STREAM_OF_LETTER } from '@carrierarr/protocol';
+import type { FrameBuffer } from './frame-buffer.js';
 
 export const ENCODINGS = ['plain', 'offsets', 'batch'] as const;
 export type Encoding = (typeof ENCODINGS)[number];
 
-/** JSON must escape these; `\n` separates lines and is never inside one. */
-// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-const NEEDS_ESCAPE = /["\\\u0000-\u0009\u000b-\u001f]/;
+/** Bytes that JSON must escape; `\n` separates lines and is never inside one. */
+const NEEDS_ESCAPE = new Uint8Array(256);
+NEEDS_ESCAPE.fill(1, 0, 0x20);
+NEEDS_ESCAPE[0x0a] = 0;
+NEEDS_ESCAPE[0x22] = 1;
+NEEDS_ESCAPE[0x5c] = 1;
+
+function needsEscape(body: Buffer): boolean {
+  let found = 0;
+  for (let i = 0; i < body.length; i++) found |= NEEDS_ESCAPE[body[i] as number] as number;
+  return found !== 0;
+}
+
+/** Writes what {@link encodePlaced} gives, in the common case without making a string of each line. */
+export function writePlaced(out: FrameBuffer, placed: PlacedEntry, after: number, encoding: Encoding): void {
+  const { entry } = placed;
+  const first = placed.last - placed.count + 1;
+  const run = entry.kind === 'lines' && entry.runs.length === 1 ? entry.runs[0] : undefined;
+  const isWhole = after < first && encoding !== 'offsets' && !(encoding === 'plain' && run?.stream === 'l');
+  if (entry.kind !== 'lines' || run === undefined || !isWhole || needsEscape(entry.body)) {
+    out.message(encodePlaced(placed, after, encoding));
+    return;
+  }
+  const stream = STREAM_OF_LETTER[run.stream];
+  const timestamp = timestampOf(entry.timeMs);
+  if (encoding === 'batch') {
+    out.lines(`${batchHead(placed, entry, stream, first, timestamp)}"`, entry.body, run.lines, BATCH_SEPARATOR, '"]}');
+    return;
+  }
+  const head = `{"type":"${stream}","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"data":"`;
+  out.lines(head, entry.body, run.lines, Buffer.from(`"}\n${head}`), '"}');
+}
+
+const BATCH_SEPARATOR = Buffer.from('","');
 
 /**
  * The messages for the part of an entry with offsets above `after`, joined by `\n`; empty if there is nothing to say
@@ -49,22 +81,7 @@ export function encodePlaced(placed: PlacedEntry, after: number, encoding: Encod
 function encodeLines(placed: PlacedEntry, entry: LinesEntry, after: number, encoding: Encoding): string {
   const timestamp = timestampOf(entry.timeMs);
   const first = placed.last - placed.count + 1;
-  const text = entry.body.toString('utf8');
-  const only = entry.runs.length === 1 ? entry.runs[0] : undefined;
-  if (only !== undefined && after < first && encoding !== 'offsets') {
-    if (encoding === 'plain' && only.stream === 'l') return '';
-    if (!NEEDS_ESCAPE.test(text)) {
-      // The common case, without a look at each line: put what stands between two lines at each line break.
-      const stream = STREAM_OF_LETTER[only.stream];
-      if (encoding === 'batch') {
-        return `${batchHead(placed, entry, stream, first, timestamp)}"${text.replaceAll('\n', '","')}"]}`;
-      }
-      const head = `{"type":"${stream}","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"data":"`;
-      return `${head}${text.replaceAll('\n', `"}\n${head}`)}"}`;
-    }
-  }
-
-  const lines = text.split('\n');
+  const lines = entry.body.toString('utf8').split('\n');
   const messages: string[] = [];
   let offset = first;
   let index = 0;

@@ -14,8 +14,8 @@ import type { PlacedEntry } from '@carrierarr/protocol';
 import { CatchUp, type CatchUpOptions } from './catch-up.js';
 import { Client, type ClientSocket } from './client.js';
 import { type Encoding, encodeGap, type Gap, timestampOf } from './encode.js';
-import { Feed, type PendingEntry } from './feed.js';
-import { FrameSet } from './frames.js';
+import { Feed } from './feed.js';
+import { FrameMemory, FrameSet } from './frames.js';
 import type { LogTail, TailListener } from './log-tail.js';
 import { RecentEntries } from './recent-entries.js';
 
@@ -56,7 +56,8 @@ export class Fanout implements TailListener {
   readonly #everything = new Set<Client>();
   /** Clients with patterns: asked when a new target appears. */
   readonly #patterned = new Set<Client>();
-  #pending: PendingEntry[] = [];
+  #pending: { feed: Feed; placed: PlacedEntry }[] = [];
+  readonly #frameMemory = new FrameMemory();
   #pendingBytes = 0;
   #flushedMs = Number.NEGATIVE_INFINITY;
   #window: Timer | undefined;
@@ -258,11 +259,10 @@ export class Fanout implements TailListener {
     feed.activeMs = nowMs;
     this.#recent.remember(feed, placed);
     const size = placed.entry.kind === 'lines' ? placed.entry.body.length : 200;
-    const pending: PendingEntry = { placed, feed, texts: [undefined, undefined, undefined] };
     if (feed.members.size === 0) {
       feed.sentToMembers = placed.last;
     } else {
-      feed.pending.push(pending);
+      feed.pending.push(placed);
       feed.pendingBytes += size;
       const leftMs = feed.flushedMs + WINDOW_MS - nowMs;
       if (leftMs <= 0 || feed.pendingBytes >= FRAME_BYTES) this.#flushFeed(feed);
@@ -271,7 +271,7 @@ export class Fanout implements TailListener {
     if (this.#everything.size === 0) {
       feed.sentToEverything = placed.last;
     } else {
-      this.#pending.push(pending);
+      this.#pending.push({ feed, placed });
       this.#pendingBytes += size;
       const leftMs = this.#flushedMs + WINDOW_MS - nowMs;
       if (leftMs <= 0 || this.#pendingBytes >= FRAME_BYTES) this.flushEverything();
@@ -342,7 +342,7 @@ export class Fanout implements TailListener {
     // The window begins before the frame goes out: sending to a thousand clients takes milliseconds, and a window that
     // began after them would make lines wait that come further apart than a window.
     feed.flushedMs = this.#o.clock.monotonicMs();
-    const frames = new FrameSet(feed.pending);
+    const frames = new FrameSet(feed.pending, this.#frameMemory);
     feed.pending = [];
     feed.pendingBytes = 0;
     const before = feed.sentToMembers;
@@ -368,7 +368,8 @@ export class Fanout implements TailListener {
       if (!before.has(feed)) before.set(feed, feed.sentToEverything);
       feed.sentToEverything = placed.last;
     }
-    const frames = new FrameSet(pending);
+    const entries = pending.map(({ placed }) => placed);
+    const frames = new FrameSet(entries, this.#frameMemory);
     for (const client of this.#everything) {
       if (!client.flows) {
         for (const [feed, offset] of before) if (!client.behind?.has(feed)) this.#leaveOut(client, feed, offset);
@@ -377,7 +378,10 @@ export class Fanout implements TailListener {
       } else {
         const rest = pending.filter(({ feed }) => !client.behind?.has(feed));
         if (rest.length === 0) continue;
-        const own = new FrameSet(rest);
+        const own = new FrameSet(
+          rest.map(({ placed }) => placed),
+          new FrameMemory(),
+        );
         this.#sendFrame(client, own);
         this.#count(own);
       }

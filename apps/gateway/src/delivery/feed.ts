@@ -21,7 +21,7 @@ export class Feed {
   /** Called after each change, for readers of the log that want to be woken. */
   readonly watchers = new Set<() => void>();
   /** Entries that wait for the members' next frame. */
-  pending: PendingEntry[] = [];
+  pending: PlacedEntry[] = [];
   pendingBytes = 0;
   /** When its last frame was made, monotonic ms: entries that come within a window of it gather. */
   flushedMs = Number.NEGATIVE_INFINITY;
@@ -70,10 +70,3 @@ export class Feed {
 }
 
 const RING_SLICE_MAX = 256;
-
-/** An entry on its way into frames, with its texts: made once for each encoding in use. */
-export interface PendingEntry {
-  placed: PlacedEntry;
-  feed: Feed;
-  texts: [string | undefined, string | undefined, string | undefined];
-}

@@ -1,36 +1,48 @@
 /**
  * Entries to frames. A frame is made once for each encoding in use, then sent to each client with that encoding.
  */
-import { ENCODINGS, encodePlaced, type Encoding } from './encode.js';
-import type { PendingEntry } from './feed.js';
+import type { PlacedEntry } from '@carrierarr/protocol';
+import { ENCODINGS, type Encoding, writePlaced } from './encode.js';
+import { FrameBuffer } from './frame-buffer.js';
 
-/** Makes the frames of one flush, each at the first client that needs it. */
+/** Memory for the frames of one {@link FrameSet} at a time. */
+export class FrameMemory {
+  readonly #buffers = ENCODINGS.map(() => new FrameBuffer());
+
+  buffer(encoding: Encoding): FrameBuffer {
+    return this.#buffers[ENCODINGS.indexOf(encoding)] as FrameBuffer;
+  }
+}
+
+/** The frames of one flush, each made at the first client that needs it. Valid until the next set with its memory. */
 export class FrameSet {
-  readonly #pending: readonly PendingEntry[];
-  readonly #frames: (Buffer | null | undefined)[] = [];
+  readonly #entries: readonly PlacedEntry[];
+  readonly #memory: FrameMemory;
+  readonly #made: (Buffer | null | undefined)[] = [undefined, undefined, undefined];
   /** Lines and events in each frame. */
   readonly lines: number;
   /** Frames and bytes sent so far, for metrics: counted here, once a flush, not once a client. */
   sent = 0;
   sentBytes = 0;
 
-  constructor(pending: readonly PendingEntry[]) {
-    this.#pending = pending;
-    this.lines = pending.reduce((sum, { placed }) => sum + placed.count, 0);
+  constructor(entries: readonly PlacedEntry[], memory: FrameMemory) {
+    this.#entries = entries;
+    this.#memory = memory;
+    let lines = 0;
+    for (const { count } of entries) lines += count;
+    this.lines = lines;
   }
 
   /** The frame in an encoding; null if none of the entries says anything in it. */
   frame(encoding: Encoding): Buffer | null {
     const index = ENCODINGS.indexOf(encoding);
-    let frame = this.#frames[index];
+    let frame = this.#made[index];
     if (frame === undefined) {
-      const texts: string[] = [];
-      for (const entry of this.#pending) {
-        const text = (entry.texts[index] ??= encodePlaced(entry.placed, 0, encoding));
-        if (text !== '') texts.push(text);
-      }
-      frame = texts.length === 0 ? null : Buffer.from(texts.length === 1 ? (texts[0] as string) : texts.join('\n'));
-      this.#frames[index] = frame;
+      const buffer = this.#memory.buffer(encoding);
+      buffer.clear();
+      for (const placed of this.#entries) writePlaced(buffer, placed, 0, encoding);
+      frame = buffer.length === 0 ? null : buffer.frame;
+      this.#made[index] = frame;
     }
     return frame;
   }
