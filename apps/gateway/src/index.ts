@@ -12,6 +12,7 @@ import {
   DrainQueue,
   ExecutionHistory,
   OutputLog,
+  type RedisConnection,
   RunnerRegistry,
 } from '@carrierarr/store';
 import { Counter, Gauge } from 'prom-client';
@@ -59,7 +60,8 @@ export function createGateway(options: GatewayOptions): Gateway {
   const gatewayId = gatewayIdOf(config);
   const keys = new Keys(redisSettings.keyPrefix);
   const connection = createRedis(redisSettings, { name: 'gateway', role: 'commands', logger });
-  const subscriber = createRedis(redisSettings, { name: 'gateway-tail', role: 'subscriber', logger });
+  const createSubscriber = () => createRedis(redisSettings, { name: 'gateway-tail', role: 'subscriber', logger });
+  let subscriber: RedisConnection | undefined = createSubscriber();
   defineScripts(connection);
   const log = new OutputLog(connection, keys);
   const history = new ExecutionHistory(connection, keys);
@@ -78,7 +80,15 @@ export function createGateway(options: GatewayOptions): Gateway {
   const fanout = new Fanout({
     tail: (listener) =>
       new LogTail({
-        ...{ subscriber, commands: connection, log, keys, clock, logger, gatewayId, listener },
+        ...{ commands: connection, log, keys, clock, logger, gatewayId, listener },
+        subscribe() {
+          const first = subscriber;
+          subscriber = undefined;
+          if (first !== undefined) return first;
+          const next = createSubscriber();
+          next.connect().catch(() => undefined); // It goes on trying by itself.
+          return next;
+        },
         metrics: deliveryMetrics,
         onHealth: (ok, detail) => readiness.set('output', ok, detail),
       }),
@@ -86,7 +96,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     clientBufferBytes: config.clientBufferBytes,
     recentBytesMax: config.ringBytes,
     metrics: deliveryMetrics,
-    readPage: (target, after) => pages.read(target, after),
+    readPage: (target, after, epoch) => pages.read(target, after, epoch),
     onError: (error, target) => logger.warn({ err: error, target }, 'cannot read an output log; trying again'),
   });
   deliveryMetrics.watch(fanout);
@@ -168,7 +178,9 @@ export function createGateway(options: GatewayOptions): Gateway {
       try {
         await authenticator.start();
         await Promise.all(
-          [connection, subscriber].map((redisConnection) => waitForRedis(redisConnection, { settings: redisSettings })),
+          [connection, subscriber]
+            .filter((c) => c !== undefined)
+            .map((redisConnection) => waitForRedis(redisConnection, { settings: redisSettings })),
         );
         await checkStoreFormat(connection, keys);
         redis.start();
@@ -203,7 +215,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       app.close();
       void drain.close().catch(() => undefined);
       connection.disconnect();
-      subscriber.disconnect();
+      subscriber?.disconnect();
     },
   } as Gateway & { abandon(): void };
 }

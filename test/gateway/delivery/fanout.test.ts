@@ -78,7 +78,7 @@ async function gateway(options: { recentBytesMax?: number; clientBufferBytes?: n
     onError: (error) => expect.fail(String(error)),
     tail: (listener) =>
       new LogTail({
-        ...{ subscriber, commands, log, keys, clock: systemClock, gatewayId: 'g', listener },
+        ...{ subscribe: () => subscriber, commands, log, keys, clock: systemClock, gatewayId: 'g', listener },
         logger: createLogger({ program: 'test', level: 'silent' }),
         onHealth: () => undefined,
         metrics: {

@@ -18,7 +18,7 @@ export interface CatchUpOptions {
   clock: Clock;
   metrics: FanoutMetrics;
   /** Reads a page of a target's log after an offset. */
-  readPage(target: string, after: number): Promise<LogPage>;
+  readPage(target: string, after: number, epoch: string): Promise<LogPage>;
   isCongested(client: Client): boolean;
   onError(error: unknown, target: string): void;
 }
@@ -97,7 +97,7 @@ export class CatchUp {
     if (entries === undefined) {
       let page: LogPage;
       try {
-        page = await this.#o.readPage(feed.target, after);
+        page = await this.#o.readPage(feed.target, after, epoch);
       } catch (error) {
         this.#o.onError(error, feed.target);
         await new Promise<void>((resolve) => void this.#o.clock.setTimeout(resolve, RETRY_MS));

@@ -149,17 +149,28 @@ export class Fanout implements TailListener {
   async feed(target: string): Promise<Feed> {
     const known = this.#feeds.get(target);
     const place = this.#tail.place(target);
-    if (known !== undefined && place !== undefined) return known;
+    if (known !== undefined && place !== undefined) {
+      known.activeMs = this.#o.clock.monotonicMs();
+      return known;
+    }
     const feed = known ?? this.#newFeed(target);
     // A watcher keeps it from being forgotten while the log is looked at.
     const hold = () => undefined;
     feed.watchers.add(hold);
     try {
       await this.#tail.follow(target);
+      feed.activeMs = this.#o.clock.monotonicMs();
       return feed;
     } finally {
       feed.watchers.delete(hold);
     }
+  }
+
+  /** Keeps a feed from being forgotten until the returned function is called. */
+  keep(feed: Feed): () => void {
+    const hold = () => undefined;
+    feed.watchers.add(hold);
+    return () => void feed.watchers.delete(hold);
   }
 
   /** Makes a client a member of a feed. With `after`, it first gets what the log has after that offset. */
@@ -302,7 +313,9 @@ export class Fanout implements TailListener {
 
   placed(target: string, epoch: string, last: number): void {
     const feed = this.#feeds.get(target);
-    if (feed !== undefined) this.#place(feed, epoch, last);
+    if (feed === undefined) return;
+    this.#recent.forget(feed);
+    this.#place(feed, epoch, last);
   }
 
   discovered(target: string, epoch: string, after: number): boolean {

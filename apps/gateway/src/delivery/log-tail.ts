@@ -43,6 +43,15 @@ interface Place {
   /** Set while the log is read; live entries only raise `noticed`. */
   repairing: Promise<void> | undefined;
   noticed: number;
+  /** Counts live entries met, to see that some came while the log was read. */
+  news: number;
+  /**
+   * While it is not placed, in `all` mode: the partition sequence up to which watchers of everything have been served.
+   * They must get what came after, whoever wanted the target by name.
+   */
+  servedTo: number | undefined;
+  /** The first look for its place, shared by all who want the target. */
+  following: Promise<void> | undefined;
   /** Partition sequence that the last audit saw in Redis; must be reached by the next one. */
   expected: number;
   /** True once its position in the log is known. */
@@ -53,14 +62,17 @@ interface PartitionPlace {
   /** Sequence of the last entry seen in order; undefined until known. */
   sequence: number | undefined;
   expected: number;
-  repairing: boolean;
+  /** While its targets are looked for: the sequence after which. */
+  repairingSince: number | undefined;
+  /** Unknown targets that had entries meanwhile. */
+  readonly met: Set<string>;
   /** For `target` mode: what the last audit has looked at. */
   audited: number | undefined;
 }
 
 export interface LogTailOptions {
-  /** Subscriber connection: nothing else may use it. */
-  subscriber: RedisConnection;
+  /** A new subscriber connection, connecting or connected: nothing else may use it. The tail closes it. */
+  subscribe(): RedisConnection;
   commands: RedisConnection;
   log: OutputLog;
   keys: Keys;
@@ -94,12 +106,15 @@ export class LogTail {
   readonly #partitions: PartitionPlace[] = ALL_PARTITIONS.map(() => ({
     sequence: undefined,
     expected: 0,
-    repairing: false,
+    repairingSince: undefined,
+    met: new Set(),
     audited: undefined,
   }));
   #all = false;
   #allReady: Promise<void> | undefined;
   #hearsAll = false;
+  /** Goes up each time that listening to everything begins or ends. */
+  #entries = 0;
   /** Channels that should be subscribed to now. */
   readonly #channels = new Set<string>();
   readonly #outputPrefix: Map<string, string> = new Map();
@@ -109,6 +124,7 @@ export class LogTail {
   #probeSeen = 0;
   #probeAtMs = 0;
   #stopped = false;
+  #subscriber!: RedisConnection;
 
   constructor(options: LogTailOptions) {
     this.#o = options;
@@ -116,10 +132,8 @@ export class LogTail {
 
   /** Begins to listen. The subscriber must be connected or connecting. */
   async start(): Promise<void> {
-    const { subscriber, clock } = this.#o;
-    subscriber.on('smessageBuffer', (channel: Buffer | string, message: Buffer) => this.#message(channel, message));
-    subscriber.on('ready', () => void this.#resubscribe());
-    subscriber.on('close', () => this.#o.onHealth(false, 'the Redis subscription is down'));
+    const { clock } = this.#o;
+    this.#connect();
     for (const partition of this.#probedPartitions()) this.#channels.add(this.#probeChannel(partition));
     await this.#resubscribe();
     this.#audit = clock.setInterval(() => void this.#runAudit(), AUDIT_INTERVAL_MS);
@@ -128,6 +142,22 @@ export class LogTail {
   stop(): void {
     this.#stopped = true;
     this.#audit?.cancel();
+    // Stopped before it was started: there is none.
+    (this.#subscriber as RedisConnection | undefined)?.disconnect();
+  }
+
+  #connect(): void {
+    const subscriber = this.#o.subscribe();
+    this.#subscriber = subscriber;
+    subscriber.on('smessageBuffer', (channel: Buffer | string, message: Buffer) => {
+      if (this.#subscriber === subscriber) this.#message(channel, message);
+    });
+    subscriber.on('ready', () => {
+      if (this.#subscriber === subscriber) void this.#resubscribe();
+    });
+    subscriber.on('close', () => {
+      if (this.#subscriber === subscriber) this.#o.onHealth(false, 'the Redis subscription is down');
+    });
   }
 
   /** Number of channels subscribed to, for metrics. */
@@ -146,11 +176,24 @@ export class LogTail {
     let place = this.#places.get(target);
     if (place === undefined) {
       place = this.#newPlace(target, '', 0);
-      if (!this.#all) await this.#subscribe([this.#o.keys.outputChannel(target)]);
-      else await this.#allReady;
+      place.following = this.#begin(place);
+      place.following.catch(() => undefined);
     }
-    if (!place.placed) await this.#repair(place, 'start');
+    await place.following;
     return { epoch: place.epoch, last: place.last };
+  }
+
+  /** Listens to a target and finds where its log ends. A place that stayed unknown would swallow the target's entries. */
+  async #begin(place: Place): Promise<void> {
+    const channel = this.#o.keys.outputChannel(place.target);
+    try {
+      if (this.#all) await this.#allReady;
+      else await this.#subscribe([channel]);
+      await this.#repair(place, 'start');
+    } catch (error) {
+      if (this.#places.get(place.target) === place) await this.unfollow(place.target);
+      throw error;
+    }
   }
 
   /** Ceases to follow a target. In `all` mode it may be discovered again at its next entry. */
@@ -162,14 +205,17 @@ export class LogTail {
   /** Reads what the log has beyond the target's place, now. */
   async refresh(target: string): Promise<void> {
     const place = this.#places.get(target);
-    if (place) await this.#repair(place, 'start');
+    if (place === undefined) return;
+    // A read that is under way may have begun too early: it reads once more.
+    place.news += 1;
+    await this.#repair(place, 'start');
   }
 
   /** Listens to every target, now and in future. Resolves when nothing that is written from now on will be missed. */
   followAll(): Promise<void> {
     if (this.#allReady === undefined) {
       this.#all = true;
-      this.#allReady = this.#enterAll();
+      this.#allReady = this.#enterAll(++this.#entries);
       this.#allReady.catch(() => undefined);
     }
     return this.#allReady;
@@ -178,12 +224,17 @@ export class LogTail {
   /** Goes back to one channel for each followed target. */
   async leaveAll(): Promise<void> {
     if (!this.#all) return;
-    await this.#subscribe([...this.#places.keys()].map((target) => this.#o.keys.outputChannel(target)));
+    // All at once, so that whoever follows or wants everything from now on starts afresh.
     this.#all = false;
     this.#hearsAll = false;
     this.#allReady = undefined;
-    await this.#unsubscribe(ALL_PARTITIONS.map((p) => this.#o.keys.partitionChannel(p)));
+    this.#entries += 1;
     for (const partition of this.#partitions) partition.sequence = undefined;
+    await this.#subscribe([...this.#places.keys()].map((target) => this.#o.keys.outputChannel(target))).catch(
+      () => undefined, // Not connected: after a reconnect the wanted channels are subscribed to.
+    );
+    if (this.#all) return;
+    await this.#unsubscribe(ALL_PARTITIONS.map((p) => this.#o.keys.partitionChannel(p)));
   }
 
   /** True once {@link followAll} has come into effect. */
@@ -191,20 +242,23 @@ export class LogTail {
     return this.#hearsAll;
   }
 
-  async #enterAll(): Promise<void> {
+  async #enterAll(entry: number): Promise<void> {
     const { keys, log } = this.#o;
     for (let attempt = 0; ; attempt++) {
       try {
         await this.#subscribe(ALL_PARTITIONS.map((p) => keys.partitionChannel(p)));
         const sequences = await Promise.all(ALL_PARTITIONS.map((p) => log.partitionSequence(p)));
+        if (entry !== this.#entries) throw new Error('Nobody wanted everything any more.');
         for (const [p, sequence] of sequences.entries()) {
           const partition = this.#partitions[p] as PartitionPlace;
           partition.sequence ??= sequence;
           partition.expected = 0;
         }
+        for (const place of this.#places.values())
+          if (!place.placed) place.servedTo ??= this.#servedTo(place.partition);
         break;
       } catch (error) {
-        if (this.#stopped || !this.#all) throw error;
+        if (this.#stopped || entry !== this.#entries) throw error;
         await this.#pause(Math.min(1_000, 50 * 2 ** attempt));
       }
     }
@@ -239,11 +293,11 @@ export class LogTail {
     const before = partition.sequence;
     const sequence = placed.partitionSequence;
     const inOrder = before === undefined || sequence <= before + 1;
-    if (!inOrder && !partition.repairing) void this.#repairPartition(p, before, 'hole');
+    if (!inOrder && partition.repairingSince === undefined) void this.#repairPartition(p, before, 'hole');
     if (before === undefined || sequence > before || sequence < before - REWOUND) partition.sequence = sequence;
-    if (!this.#places.has(placed.target) && !partition.repairing && inOrder) {
-      this.#discover(placed.target, placed.epoch, placed.last - placed.count);
-    }
+    if (this.#places.has(placed.target)) return;
+    if (partition.repairingSince !== undefined) partition.met.add(placed.target);
+    else this.#discover(placed.target, placed.epoch, placed.last - placed.count);
   }
 
   #discover(target: string, epoch: string, after: number): Place | undefined {
@@ -256,7 +310,8 @@ export class LogTail {
   #pass(placed: PlacedEntry): void {
     const place = this.#places.get(placed.target);
     if (place === undefined) return;
-    place.noticed = Math.max(place.noticed, placed.partitionSequence);
+    place.noticed = placed.partitionSequence;
+    place.news += 1;
     if (place.repairing !== undefined || !place.placed) return;
     if (placed.epoch !== place.epoch && !(place.last === 0 && place.epoch === '')) {
       void this.#repair(place, 'epoch');
@@ -273,7 +328,7 @@ export class LogTail {
   #hand(place: Place, placed: PlacedEntry): void {
     place.epoch = placed.epoch;
     place.last = placed.last;
-    place.sequence = Math.max(place.sequence, placed.partitionSequence);
+    place.sequence = placed.partitionSequence;
     this.#o.listener.entry(own(placed));
   }
 
@@ -282,10 +337,17 @@ export class LogTail {
   #newPlace(target: string, epoch: string, last: number): Place {
     const place: Place = {
       ...{ target, partition: partitionOf(target), epoch, last, sequence: 0, repairing: undefined },
-      ...{ noticed: 0, expected: 0, placed: false },
+      ...{ noticed: 0, news: 0, expected: 0, placed: false, following: undefined, servedTo: undefined },
     };
+    if (this.#all) place.servedTo = this.#servedTo(place.partition);
     this.#places.set(target, place);
     return place;
+  }
+
+  /** Up to where watchers of everything have had a partition's entries; undefined if they have not begun. */
+  #servedTo(p: number): number | undefined {
+    const partition = this.#partitions[p] as PartitionPlace;
+    return partition.repairingSince ?? partition.sequence;
   }
 
   /** Reads the log from the place to its end. One at a time for each target; failures are tried again. */
@@ -305,8 +367,14 @@ export class LogTail {
     for (let attempt = 0; ;) {
       if (this.#places.get(place.target) !== place || this.#stopped) return;
       let page: LogPage;
-      const noticed = place.noticed;
+      const { news, servedTo } = place;
       try {
+        if (!place.placed && servedTo !== undefined) {
+          const start = await this.#o.log.sequenceStart(place.target, servedTo);
+          if (this.#places.get(place.target) !== place) return;
+          this.#put(place, start.epoch ?? '', start.after);
+          continue;
+        }
         page = await this.#o.log.read(place.target, place.placed ? place.last : Number.MAX_SAFE_INTEGER, entriesMax);
       } catch (error) {
         attempt += 1;
@@ -316,6 +384,8 @@ export class LogTail {
         continue;
       }
       attempt = 0;
+      if (this.#places.get(place.target) !== place) return;
+      if (!place.placed && place.servedTo !== servedTo) continue;
       this.#handPage(place, page);
       if (page.entries.length > 0) {
         const bytes = page.entries.reduce(
@@ -325,24 +395,31 @@ export class LogTail {
         entriesMax = Math.max(16, Math.min(4096, Math.ceil((page.entries.length * PAGE_BYTES) / bytes)));
       }
       // Entries published since the read began are in the log by now: one more read finds them.
-      if (page.last <= place.last && place.noticed === noticed) return;
+      if (page.last <= place.last && place.news === news) return;
     }
+  }
+
+  #put(place: Place, epoch: string, last: number): void {
+    place.placed = true;
+    place.epoch = epoch;
+    place.last = last;
+    this.#o.listener.placed(place.target, epoch, last);
   }
 
   #handPage(place: Place, page: LogPage): void {
     const epoch = page.epoch ?? '';
     if (!place.placed) {
-      place.placed = true;
-      place.epoch = epoch;
-      place.last = page.last;
-      this.#o.listener.placed(place.target, epoch, page.last);
+      this.#put(place, epoch, page.last);
       return;
     }
     if (epoch !== place.epoch || page.last < place.last) {
       // Another epoch, or a log that is shorter than what was handed on: Redis lost it, in whole or its newest part.
       const fresh = place.epoch === '' && place.last === 0;
+      // Of another epoch all is new; of the same one what is left has been handed on.
+      place.last = epoch === '' ? 0 : epoch === place.epoch ? page.last : page.first - 1;
       place.epoch = epoch;
-      place.last = epoch === '' ? 0 : page.first - 1;
+      place.sequence = 0;
+      place.noticed = 0;
       if (!fresh) {
         this.#o.metrics.gaps(0);
         this.#o.listener.gap({ target: place.target, epoch, from: 0, to: place.last, reason: 'epoch' });
@@ -369,34 +446,40 @@ export class LogTail {
   /** Finds the targets of a partition that had entries after `since`, and repairs each. */
   async #repairPartition(p: number, since: number, reason: 'hole' | 'audit' | 'reconnect'): Promise<void> {
     const partition = this.#partitions[p] as PartitionPlace;
-    if (partition.repairing) return;
-    partition.repairing = true;
+    if (partition.repairingSince !== undefined) return;
+    partition.repairingSince = since;
     try {
-      const { log, listener } = this.#o;
+      const { log } = this.#o;
       let from = since;
       for (;;) {
         const changed = await log.changedSince(p, from, CHANGED_TARGETS_MAX);
         for (const { target, sequence } of changed) {
-          let place = this.#places.get(target);
-          if (place === undefined) {
-            const start = await log.sequenceStart(target, since);
-            if (this.#places.has(target) || !listener.discovered(target, start.epoch ?? '', start.after)) continue;
-            place = this.#newPlace(target, start.epoch ?? '', start.after);
-            place.placed = true;
-          }
-          if (place.sequence < sequence) void this.#repair(place, reason);
+          const place = this.#places.get(target);
+          if (place === undefined) await this.#meet(target, since, reason);
+          else if (place.placed && place.sequence < sequence) void this.#repair(place, reason);
           from = sequence;
         }
         if (changed.length < CHANGED_TARGETS_MAX) break;
       }
-      partition.sequence = Math.max(partition.sequence ?? 0, from);
+      for (const target of partition.met) await this.#meet(target, since, reason);
+      if (partition.sequence !== undefined) partition.sequence = Math.max(partition.sequence, from);
     } catch (error) {
       // The next audit finds the same difference and tries again.
-      partition.sequence = since;
+      if (partition.sequence !== undefined) partition.sequence = since;
       this.#o.logger.warn({ err: error, partition: p }, 'cannot repair a partition; the next audit tries again');
     } finally {
-      partition.repairing = false;
+      partition.repairingSince = undefined;
+      partition.met.clear();
     }
+  }
+
+  /** A target that is not followed had entries after `since`. */
+  async #meet(target: string, since: number, reason: 'hole' | 'audit' | 'reconnect'): Promise<void> {
+    if (this.#places.has(target)) return;
+    const start = await this.#o.log.sequenceStart(target, since);
+    if (!this.#all || this.#places.has(target)) return;
+    const place = this.#discover(target, start.epoch ?? '', start.after);
+    if (place !== undefined) void this.#repair(place, reason);
   }
 
   // --- audit -----------------------------------------------------------------------------------------------------
@@ -415,20 +498,22 @@ export class LogTail {
   }
 
   async #auditAll(): Promise<void> {
+    // What was seen before Redis is asked is in its answer, unless Redis has forgotten it.
+    const seen = this.#partitions.map((partition) => partition.sequence);
     const sequences = await Promise.all(ALL_PARTITIONS.map((p) => this.#o.log.partitionSequence(p)));
     for (const [p, sequence] of sequences.entries()) {
       const partition = this.#partitions[p] as PartitionPlace;
       const known = partition.sequence;
-      if (known === undefined) continue;
-      if (sequence < known - REWOUND || (sequence < known && partition.expected < 0)) {
+      const before = seen[p];
+      if (known === undefined || before === undefined) continue;
+      if (sequence < before) {
         this.#rewound(p, sequence);
         partition.expected = 0;
       } else if (known < partition.expected) {
         void this.#repairPartition(p, known, 'audit');
         partition.expected = 0;
       } else {
-        // A little lower than known may be a reply that a newer message overtook: only the second time counts.
-        partition.expected = sequence < known ? -1 : sequence;
+        partition.expected = sequence;
       }
     }
   }
@@ -436,8 +521,12 @@ export class LogTail {
   /** Redis has forgotten the end of this partition's logs: compare each place with its log. */
   #rewound(p: number, sequence: number): void {
     (this.#partitions[p] as PartitionPlace).sequence = sequence;
-    for (const place of this.#places.values())
-      if (place.partition === p && place.placed) void this.#repair(place, 'audit');
+    for (const place of this.#places.values()) {
+      if (place.partition !== p) continue;
+      place.sequence = 0;
+      place.noticed = 0;
+      if (place.placed) void this.#repair(place, 'audit');
+    }
   }
 
   async #auditTargets(): Promise<void> {
@@ -448,9 +537,10 @@ export class LogTail {
 
   async #auditPartitionTargets(p: number): Promise<void> {
     const partition = this.#partitions[p] as PartitionPlace;
-    const [changed, sequence] = await Promise.all([
-      this.#o.log.changedSince(p, partition.audited ?? 0, CHANGED_TARGETS_MAX),
+    // The sequence first: what is written between the two is looked at again, not left out.
+    const [sequence, changed] = await Promise.all([
       this.#o.log.partitionSequence(p),
+      this.#o.log.changedSince(p, partition.audited ?? 0, CHANGED_TARGETS_MAX),
     ]);
     if (partition.audited !== undefined && sequence < partition.audited) this.#rewound(p, sequence);
     // Look once more at what changed since the audit before this: a message may have been on its way.
@@ -470,7 +560,7 @@ export class LogTail {
 
   /** On Cluster each shard has a connection of its own, and so each partition a probe. */
   #probedPartitions(): number[] {
-    return this.#o.subscriber.isCluster ? ALL_PARTITIONS : [0];
+    return this.#subscriber.isCluster ? ALL_PARTITIONS : [0];
   }
 
   #probeChannel(partition: number): string {
@@ -508,7 +598,11 @@ export class LogTail {
     this.#probesUnanswered = 0;
     this.#o.onHealth(false, 'the Redis subscription is silent; connecting anew');
     this.#o.logger.warn('the Redis subscription is silent; connecting anew');
-    this.#o.subscriber.disconnect(true);
+    // A new connection, not `disconnect(true)`: in ioredis 6.0.0 a Cluster that is disconnected while one of its sharded
+    // subscribers connects never subscribes again (its `isResetting` stays true).
+    const old = this.#subscriber;
+    this.#connect();
+    old.disconnect();
   }
 
   async #resubscribe(): Promise<void> {
@@ -536,16 +630,16 @@ export class LogTail {
   async #ssubscribe(channels: string[]): Promise<void> {
     if (channels.length === 0) return;
     // One slot a call, as Cluster wants it.
-    const calls = this.#o.subscriber.isCluster ? channels.map((channel) => [channel]) : chunks(channels, 500);
-    await Promise.all(calls.map((call) => this.#o.subscriber.ssubscribe(...call)));
+    const calls = this.#subscriber.isCluster ? channels.map((channel) => [channel]) : chunks(channels, 500);
+    await Promise.all(calls.map((call) => this.#subscriber.ssubscribe(...call)));
   }
 
   async #unsubscribe(channels: string[]): Promise<void> {
     const subscribed = channels.filter((channel) => this.#channels.delete(channel));
     if (subscribed.length === 0) return;
-    const calls = this.#o.subscriber.isCluster ? subscribed.map((channel) => [channel]) : chunks(subscribed, 500);
+    const calls = this.#subscriber.isCluster ? subscribed.map((channel) => [channel]) : chunks(subscribed, 500);
     try {
-      await Promise.all(calls.map((call) => this.#o.subscriber.sunsubscribe(...call)));
+      await Promise.all(calls.map((call) => this.#subscriber.sunsubscribe(...call)));
     } catch {
       // Not connected: after a reconnect only wanted channels are subscribed to.
     }

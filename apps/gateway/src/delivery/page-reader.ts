@@ -31,8 +31,10 @@ export class PageReader {
   }
 
   /** A page of the target's log that holds what follows `after`, if anything does. */
-  async read(target: string, after: number): Promise<LogPage> {
-    const kept = this.#kept.find((item) => item.target === target && item.after <= after && lastOf(item.page) > after);
+  async read(target: string, after: number, epoch: string): Promise<LogPage> {
+    const kept = this.#kept.find(
+      (item) => item.target === target && item.page.epoch === epoch && item.after <= after && lastOf(item.page) > after,
+    );
     if (kept !== undefined) return kept.page;
     const key = `${after} ${target}`;
     let reading = this.#reading.get(key);

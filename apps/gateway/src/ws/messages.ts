@@ -2,7 +2,7 @@
  * What a connection's messages do. They are handled one after the other, as a client that subscribes and then sends a
  * command expects to see that command's output.
  */
-import type { Clock, Logger } from '@carrierarr/platform';
+import type { Clock, Logger, Timer } from '@carrierarr/platform';
 import type { ClientMessage, CommandMessage } from '@carrierarr/protocol';
 import { ClientError, clientMessageSchema, DEFAULT_TARGET } from '@carrierarr/protocol';
 
@@ -17,6 +17,11 @@ import type { Subscriptions } from './subscriptions.js';
 const WAITING_MAX = 256;
 /** Refused messages in a row after which the connection is closed. */
 const REFUSED_MAX = 200;
+/** Longest that a message waits for output to flow, ms. */
+const WAIT_MS_MAX = 1_000;
+
+/** Messages that may have to wait for something. */
+type Handled = Exclude<ClientMessage, { type: 'ping' }>;
 
 export interface MessagesOptions {
   commands: Commands;
@@ -66,16 +71,20 @@ export class Messages {
     connection.refused = 0;
     const message = this.#parse(connection, data, isBinary);
     if (message === undefined) return;
+    // A sign of life does not wait behind what waits for Redis.
+    if (message.type === 'ping') {
+      connection.tell({ type: 'pong' }, clock.now());
+      return;
+    }
     if (connection.working === null) {
-      const work = this.#handle(connection, message);
-      if (work !== null) this.#follow(connection, work);
+      this.#follow(connection, this.#handle(connection, message));
     } else {
       connection.waiting += 1;
       this.#follow(
         connection,
         connection.working.then(() => {
           connection.waiting -= 1;
-          return connection.closed ? undefined : (this.#handle(connection, message) ?? undefined);
+          return connection.closed ? undefined : this.#handle(connection, message);
         }),
       );
     }
@@ -129,16 +138,12 @@ export class Messages {
     connection.tellError('bad_message', text, more);
   }
 
-  /** Null if it is done at once. Never rejects. */
-  #handle(connection: Connection, message: ClientMessage): Promise<void> | null {
-    if (message.type === 'ping') {
-      connection.tell({ type: 'pong' }, this.#o.clock.now());
-      return null;
-    }
+  /** Never rejects. */
+  #handle(connection: Connection, message: Handled): Promise<void> {
     return this.#handleLater(connection, message).catch((error: unknown) => this.#failed(connection, message, error));
   }
 
-  async #handleLater(connection: Connection, message: Exclude<ClientMessage, { type: 'ping' }>): Promise<void> {
+  async #handleLater(connection: Connection, message: Handled): Promise<void> {
     if (message.type === 'authenticate') {
       connection.credential = await this.#o.guard.identify({ accessToken: message.token });
       if (!connection.closed) this.#o.onAuthenticated(connection);
@@ -148,15 +153,39 @@ export class Messages {
       throw new ClientError('unauthenticated', 'Expected `{"type":"authenticate","token":…}` as the first message.');
     }
     // The first command of a new client must not run before its output would reach it.
-    await this.#o.outputReady();
+    await this.#briefly(connection, message, this.#o.outputReady());
     if (connection.closed) return;
     switch (message.type) {
       case 'command':
         return this.#command(connection, message, connection.credential.subject);
       case 'subscribe':
-        return this.#o.subscriptions.subscribe(connection, message);
+        return this.#briefly(connection, message, this.#o.subscriptions.subscribe(connection, message));
       case 'unsubscribe':
         return this.#o.subscriptions.unsubscribe(connection, message);
+    }
+  }
+
+  /**
+   * Waits for work, but not so long that later messages of the connection would wait for Redis to come back (P3). The work
+   * goes on.
+   */
+  async #briefly(connection: Connection, message: ClientMessage, work: Promise<void> | null): Promise<void> {
+    if (work === null) return;
+    let timer: Timer | undefined;
+    let isLate = false;
+    const late = new Promise<void>((resolve) => {
+      timer = this.#o.clock.setTimeout(() => {
+        isLate = true;
+        resolve();
+      }, WAIT_MS_MAX);
+    });
+    work.catch((error: unknown) => {
+      if (isLate && !connection.closed) this.#failed(connection, message, error);
+    });
+    try {
+      await Promise.race([work, late]);
+    } finally {
+      timer?.cancel();
     }
   }
 

@@ -70,7 +70,9 @@ export class Subscriptions {
     const { fanout } = this.#o;
     const { client } = connection;
     const feed = await fanout.feed(name);
-    const start = await this.#start(connection, feed, message);
+    // Where it begins may take a while to find; until then nobody may want the feed.
+    const letGo = fanout.keep(feed);
+    const start = await this.#start(connection, feed, message).finally(letGo);
     if (connection.closed) return;
     client.exact ??= new Set();
     client.exact.add(name);
@@ -132,6 +134,7 @@ export class Subscriptions {
         fanout.watchEverything(client, 'explicit');
       } else {
         await fanout.addPattern(client, pattern, matches);
+        if (connection.closed) return;
         if (client.everything === 'implicit') fanout.unwatchEverything(client);
       }
       if (replays) await this.#replayMany(connection, message, matches);
@@ -161,7 +164,8 @@ export class Subscriptions {
       [...targets].map(async (target) => {
         const feed = await fanout.feed(target);
         const position = message.positions?.[target];
-        const start = await this.#start(connection, feed, position ? { since: position } : message);
+        const letGo = fanout.keep(feed);
+        const start = await this.#start(connection, feed, position ? { since: position } : message).finally(letGo);
         if (connection.closed || start === undefined) return;
         if (start.gap) this.#tellGap(connection, feed, start.gap);
         if (client.everything === 'no') fanout.join(client, feed);

@@ -175,6 +175,8 @@ appendEntry(now, 1, eventBlob(A[1], now, A[5]))
 local answer = 'lost'
 if record[1] == '1' and tonumber(record[2]) < tonumber(A[4]) and not record[3] then
   redis.call('HSET', key, 'state', 'queued')
+  -- The lost runner's own ending must not be taken for the one recorded later.
+  redis.call('HDEL', key, 'fence')
   redis.call('LPUSH', K_QUEUE, A[1])
   answer = 'requeued'
 else
