@@ -71,3 +71,5 @@ const machine = { node: process.version, cpu: cpus()[0]?.model, cores: cpus().le
 writeFileSync(file, JSON.stringify({ command: process.argv.slice(2), machine, runs }, null, 2));
 process.stderr.write(`all values: ${file}\n`);
 await redis.child.stop();
+// A socket of the last round may still linger.
+process.exit(0);

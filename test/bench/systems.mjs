@@ -149,17 +149,19 @@ const carrierarr = {
     /** @type {Record<string, number>} */
     const pids = { gateway: gateway.pid };
     if (kind === 'pipeline') {
+      const opsPort = await freePort();
       const runner = new Child(process.execPath, [
         main,
         'runner',
         '-script',
         script,
         '--ops-addr',
-        '127.0.0.1:0',
+        `127.0.0.1:${opsPort}`,
         ...shared,
       ]);
       children.push(runner);
       pids['runner'] = runner.pid;
+      await untilReady(opsPort);
     }
     await untilReady(port);
     return {
@@ -185,7 +187,7 @@ const untilReady = async (port) => {
     const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined);
     if (response?.ok) return;
   }
-  throw new Error('the gateway was not ready within 15 s');
+  throw new Error('a program was not ready within 15 s');
 };
 
 /** @type {System[]} */

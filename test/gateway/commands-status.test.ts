@@ -21,7 +21,7 @@ it('the status is read once for many that ask, and again after half a second', a
   const health = new RedisHealth({ connection, clock, logger: { info: () => undefined, warn: () => undefined } });
   const status = new Status({ connection, keys, redis: health, clock });
   await expect(status.read()).rejects.toThrow('Redis is not available: not asked yet');
-  health.start();
+  void health.start();
   await vi.waitFor(() => expect(health.state.kind).toBe('available'));
   const read = vi.spyOn(connection, 'hgetall');
   expect(await status.read()).toEqual({ workers: [], timestamp: '2025-01-01T00:00:00.000Z' });

@@ -21,7 +21,7 @@ beforeAll(async () => {
   defineScripts(connection);
   // On the real clock: the tests move the other one faster than Redis answers.
   health = new RedisHealth({ connection, clock: systemClock, logger });
-  health.start();
+  void health.start();
   await vi.waitUntil(() => health.state.kind === 'available');
 });
 afterAll(async () => {
@@ -109,7 +109,7 @@ describe('submit', () => {
 
   it('fails after a second when Redis does not answer', async () => {
     const own = new RedisHealth({ connection, clock, logger });
-    own.start();
+    void own.start();
     await vi.waitFor(() => expect(own.state.kind).toBe('available'));
     own.stop();
     const never = () => new Promise<never>(() => undefined);
@@ -155,7 +155,7 @@ describe('the health of Redis', () => {
     const own = new RedisHealth({ connection, clock, logger, readiness });
     const seen: string[] = [];
     own.onChange(({ kind }) => seen.push(kind));
-    own.start();
+    void own.start();
     await vi.waitFor(() => expect(seen).toEqual(['available']));
     redis.freeze();
     clock.advance(500);

@@ -1,4 +1,11 @@
-import { CommandStore, defineScripts, ExecutionHistory, OutputLog, type Submission } from '@carrierarr/store';
+import {
+  CommandStore,
+  defineScripts,
+  ExecutionHistory,
+  OutputLog,
+  Retention,
+  type Submission,
+} from '@carrierarr/store';
 import { encodeEntry, Keys } from '@carrierarr/protocol';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -42,6 +49,12 @@ async function claimed(s: CommandStore, target = 'w1') {
   const answer = await s.claim(target, runner);
   if (answer.kind !== 'claimed') throw new Error(answer.kind);
   return answer;
+}
+
+async function leaseOf(s: CommandStore, target = 'w1') {
+  const lease = await s.lease(target);
+  if (!lease) throw new Error('no lease');
+  return lease;
 }
 
 const ending = { outcome: 'succeeded', exitCode: 0, lines: 0, truncatedLines: 0, sequence: 0 } as const;
@@ -136,6 +149,39 @@ describe('append', () => {
     expect(Number(await connection.hget(keys.usage(s.partition('w1')), 'w1'))).toBe(bytes);
   });
 
+  it('keeps account of a log of many sizes that is trimmed and tidied meanwhile', async () => {
+    const bounds = { ...history, entriesMax: 200, bytesMax: 40_000 };
+    const s = store({ history: bounds });
+    await accepted(s);
+    const { execution, fence } = await claimed(s);
+    const retention = new Retention({ connection, keys, history: bounds, totalBytesMax: 1 });
+    for (let i = 1; i <= 1500; i++) {
+      const text = Array.from({ length: 1 + (i % 7) }, () => 'y'.repeat(i % 90));
+      await s.append('w1', fence, i, text.length, lines(execution.id, i, ...text));
+      if (i % 400 === 0) await retention.trimTotal();
+      if (i % 150 === 0) await retention.tidyPartition(s.partition('w1'));
+    }
+    const entries = (await connection.xrangeBuffer(keys.log('w1'), '-', '+')) as [Buffer, Buffer[]][];
+    // The entry itself is the first field; the others and the stream's own share are taken as 96 bytes.
+    const bytes = entries.reduce((sum, [, fields]) => sum + (fields[1]?.length ?? 0) + 96, 0);
+    expect(Number(await connection.hget(keys.logMeta('w1'), 'bytes'))).toBe(bytes);
+    expect(Number(await connection.hget(keys.usage(s.partition('w1')), 'w1'))).toBe(bytes);
+    expect(bytes).toBeLessThan(44_000);
+    const log = new OutputLog(connection, keys);
+    const page = await log.read('w1', 0, 10_000);
+    let at = page.first - 1;
+    for (const { last, count } of page.entries) {
+      expect(last - count).toBe(at);
+      at = last;
+    }
+    expect(at).toBe(page.last);
+    expect(page.last - (await log.tailStart('w1', 17)).after).toBe(17);
+  });
+
+  it('begins at the beginning where there is no log yet', async () => {
+    expect(await new OutputLog(connection, keys).tailStart('nothing', 5)).toMatchObject({ after: 0 });
+  });
+
   it('publishes position and entry on the target and the partition channel', async () => {
     const s = store();
     const subscriber = redis.client();
@@ -188,12 +234,10 @@ describe('reap', () => {
     await accepted(s);
     await accepted(s);
     const { execution, fence } = await claimed(s);
-    const lease = await s.lease('w1');
-    if (!lease) throw new Error('no lease');
+    const lease = await leaseOf(s);
     expect(await s.renew('w1', fence)).toEqual({ kind: 'ok' });
     expect(await s.reap(lease, 60_000)).toBe('alive');
-    const silent = await s.lease('w1');
-    if (!silent) throw new Error('no lease');
+    const silent = await leaseOf(s);
     expect(await s.reap(silent, 60_000)).toBe('lost');
     expect(await new ExecutionHistory(connection, keys).get(execution.id)).toMatchObject({
       outcome: 'lost',
@@ -211,8 +255,7 @@ describe('reap', () => {
     await accepted(s);
     const second = await accepted(s);
     await claimed(s);
-    const lease = await s.lease('w1');
-    if (!lease) throw new Error('no lease');
+    const lease = await leaseOf(s);
     await s.reap(lease, 0);
     expect((await claimed(s)).execution.id).toBe(second.execution);
   });
@@ -225,11 +268,35 @@ describe('reap', () => {
     for (let i = 0; i < 3; i++) {
       const { execution } = await claimed(s);
       expect(execution.id).toBe(first.execution);
-      const lease = await s.lease('w1');
-      if (!lease) throw new Error('no lease');
-      answers.push(await s.reap(lease, 0));
+      answers.push(await s.reap(await leaseOf(s), 0));
     }
     expect(answers).toEqual(['requeued', 'requeued', 'lost']);
+  });
+});
+
+describe('a command that was put back', () => {
+  it('can be cancelled, does not run again, and keeps that outcome whatever its lost runner says', async () => {
+    const s = store();
+    const { execution } = await accepted(s, { idempotent: true, clientId: 'k' });
+    const { fence } = await claimed(s);
+    expect(await s.reap(await leaseOf(s), 0)).toBe('requeued');
+    expect(await s.append('w1', fence, 1, 1, lines(execution, 1, 'late'))).toEqual({ kind: 'fenced' });
+    expect(await s.kill('w1', execution, 'me')).toEqual({ kind: 'cancelled', execution });
+    expect(await s.claim('w1', runner)).toEqual({ kind: 'empty' });
+    expect(await s.finish('w1', execution, fence, ending)).toEqual({ kind: 'fenced' });
+    expect(await new ExecutionHistory(connection, keys).get(execution)).toMatchObject({ outcome: 'killed' });
+    expect(await accepted(s, { idempotent: true, clientId: 'k' })).toMatchObject({ execution, duplicate: true });
+  });
+
+  it('is not, if it was to be killed: it is lost, and what comes after it waits', async () => {
+    const s = store();
+    const { execution } = await accepted(s, { idempotent: true });
+    await claimed(s);
+    expect((await s.kill('w1', undefined, 'me')).kind).toBe('running');
+    expect(await s.reap(await leaseOf(s), 60_000)).toBe('lost');
+    await accepted(s);
+    expect((await s.claim('w1', runner)).kind).toBe('busy');
+    expect(await s.kill('w1', execution, 'me')).toEqual({ kind: 'ended', execution });
   });
 });
 

@@ -97,6 +97,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     recentBytesMax: config.ringBytes,
     metrics: deliveryMetrics,
     readPage: (target, after, epoch) => pages.read(target, after, epoch),
+    allCaughtUp: () => pages.clear(),
     onError: (error, target) => logger.warn({ err: error, target }, 'cannot read an output log; trying again'),
   });
   deliveryMetrics.watch(fanout);
@@ -183,7 +184,8 @@ export function createGateway(options: GatewayOptions): Gateway {
             .map((redisConnection) => waitForRedis(redisConnection, { settings: redisSettings })),
         );
         await checkStoreFormat(connection, keys);
-        redis.start();
+        readiness.set('output', false, 'the Redis subscription has yet to answer');
+        await redis.start();
         await fanout.start();
         endpoint.start();
         await listener.listen();

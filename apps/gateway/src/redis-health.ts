@@ -38,7 +38,7 @@ export interface RedisHealthOptions {
 export class RedisHealth {
   readonly #o: RedisHealthOptions;
   readonly #listeners = new Set<(state: RedisState) => void>();
-  readonly #onReady = () => this.#ping();
+  readonly #onReady = () => void this.#ping();
   readonly #onClose = () => this.#become({ kind: 'degraded', reason: 'the connection is closed' });
   #state: RedisState = { kind: 'degraded', reason: 'not asked yet' };
   #timer: Timer | undefined;
@@ -53,14 +53,14 @@ export class RedisHealth {
     return this.#state;
   }
 
-  /** Begins to watch. It is `degraded` until the first answer. */
-  start(): void {
+  /** Begins to watch. It is `degraded` until the first answer; resolves when that is there, whatever it says. */
+  async start(): Promise<void> {
     const { connection, clock } = this.#o;
     connection.on('ready', this.#onReady);
     connection.on('close', this.#onClose);
     this.#report();
-    this.#timer = clock.setInterval(() => this.#ping(), PING_EVERY_MS);
-    this.#ping();
+    this.#timer = clock.setInterval(() => void this.#ping(), PING_EVERY_MS);
+    await this.#ping();
   }
 
   stop(): void {
@@ -96,7 +96,7 @@ export class RedisHealth {
     }
   }
 
-  #ping(): void {
+  async #ping(): Promise<void> {
     const { connection, clock } = this.#o;
     const nowMs = clock.monotonicMs();
     if (this.#pingedAtMs !== undefined) {
@@ -106,7 +106,7 @@ export class RedisHealth {
       return;
     }
     this.#pingedAtMs = nowMs;
-    void connection.ping().then(
+    await connection.ping().then(
       () => this.#answered({ kind: 'available' }),
       (error: unknown) => this.#answered({ kind: 'degraded', reason: reasonOf(error) }),
     );

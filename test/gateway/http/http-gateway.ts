@@ -122,7 +122,7 @@ export async function startHttpGateway(
       unwatch();
       resolve();
     });
-    health.start();
+    void health.start();
   });
   const wake = (target: string) => watchers.get(target)?.forEach((onChange) => onChange());
   const sequences = new Map<string, number>();

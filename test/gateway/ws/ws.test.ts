@@ -66,6 +66,8 @@ async function gateway(...flags: string[]) {
   let stopping: Promise<void> | undefined;
   const stop = () => (stopping ??= started.stop());
   cleanups.push(stop);
+  // Until Redis has answered for the first time it counts as away.
+  await vi.waitFor(() => expect(readiness.ready().checks['redis']).toMatchObject({ ok: true }));
   return { url: `ws://127.0.0.1:${started.address.port}/ws`, port: started.address.port, stop, readiness };
 }
 
@@ -101,7 +103,8 @@ class TestClient {
     return this.messages.filter((message) => message.type === type);
   }
   async next(type: string): Promise<Message> {
-    await vi.waitFor(() => expect(this.of(type)).not.toEqual([]), { timeout: 5_000 });
+    // What came instead is in the error.
+    await vi.waitFor(() => expect(this.messages.map((message) => message.type)).toContain(type), { timeout: 5_000 });
     return this.of(type).at(-1) as Message;
   }
 }
@@ -370,8 +373,10 @@ describe('limits', () => {
     const { url } = await gateway('--commands-burst', '2', '--commands-per-second', '1');
     const client = await TestClient.open(url);
     for (let i = 0; i < 4; i++) client.send({ type: 'command', command: 'x', target: 'w1', id: `c${i}` });
-    await vi.waitFor(() => expect(client.of('error')).toHaveLength(2));
-    expect(client.of('accepted')).toHaveLength(2);
+    await vi.waitFor(() => expect(client.of('accepted')).toHaveLength(2));
+    await vi.waitFor(() =>
+      expect(client.of('error').map(({ code }) => code)).toEqual(['rate_limited', 'rate_limited']),
+    );
     expect(client.of('error')[0]).toMatchObject({ code: 'rate_limited', id: 'c2' });
   });
 
@@ -420,6 +425,24 @@ describe('access', () => {
     expect(await store().queueLength('w2')).toBe(0);
   });
 
+  it('is not shown a second token by a connection, which would begin it anew', async () => {
+    const { url } = await gateway();
+    const client = await TestClient.open(url);
+    client.send({ type: 'subscribe', target: 'w1', offsets: true });
+    await client.next('subscribed');
+    client.send({ type: 'authenticate', token: 'x' });
+    const refusal = await client.next('error');
+    expect(refusal).toMatchObject({ code: 'bad_message' });
+    expect(refusal['error']).toContain('authenticated already, as "anonymous"');
+    for (const target of ['w2', 'w1']) {
+      client.send({ type: 'command', command: 'start', target, id: target });
+      await vi.waitFor(() => expect(client.of('accepted').map(({ id }) => id)).toContain(target));
+      await run(target, [`of ${target}`]);
+    }
+    await client.next('result');
+    expect(client.of('stdout').map(({ data }) => data)).toEqual(['of w1']);
+  });
+
   it('refuses pages of other sites, and names that point here from outside', async () => {
     const { url, port } = await gateway();
     await expect(TestClient.open(url, { headers: { origin: 'https://evil.example' } })).rejects.toThrow('HTTP 403');
@@ -466,6 +489,25 @@ describe('while Redis is away', () => {
     old.send({ type: 'command', command: 'x', target: 'w1', id: 'c' });
     await old.next('accepted');
     expect(old.of('degraded')).toEqual([]);
+  });
+
+  it('answers commands and pings of a connection whose subscription waits for Redis', async () => {
+    const { url } = await gateway();
+    const modern = await TestClient.open(url, { protocols: ['carrierarr.v1'] });
+    await modern.next('hello');
+    redis.freeze();
+    try {
+      await modern.next('degraded');
+      modern.send({ type: 'subscribe', target: 'new' });
+      modern.send({ type: 'command', command: 'start', target: 'new', id: 'c1' });
+      modern.send({ type: 'ping' });
+      await modern.next('pong');
+      expect(await modern.next('error')).toMatchObject({ id: 'c1', code: 'unavailable' });
+      expect(modern.of('subscribed')).toEqual([]);
+    } finally {
+      redis.thaw();
+    }
+    await modern.next('subscribed');
   });
 });
 

@@ -19,6 +19,8 @@ export interface CatchUpOptions {
   metrics: FanoutMetrics;
   /** Reads a page of a target's log after an offset. */
   readPage(target: string, after: number, epoch: string): Promise<LogPage>;
+  /** Nobody is behind any more: pages kept for those who were can go. */
+  allCaughtUp?: (() => void) | undefined;
   isCongested(client: Client): boolean;
   onError(error: unknown, target: string): void;
 }
@@ -47,8 +49,8 @@ export class CatchUp {
   }
 
   forget(client: Client): void {
-    this.#clients.delete(client);
     client.behind = null;
+    if (this.#clients.delete(client) && this.#clients.size === 0) this.#o.allCaughtUp?.();
   }
 
   /** True if a client is behind on the feed. */
@@ -68,8 +70,7 @@ export class CatchUp {
         // It may have drained, or fallen behind on something else, in the last moment.
         if (client.flows && !client.closed) this.run(client);
       } else {
-        this.#clients.delete(client);
-        client.behind = null;
+        this.forget(client);
         if (!client.closed) this.#o.metrics.caughtUp();
       }
     });

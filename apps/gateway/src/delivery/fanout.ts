@@ -43,6 +43,7 @@ export interface FanoutOptions {
   recentBytesMax: number;
   metrics: FanoutMetrics;
   readPage: CatchUpOptions['readPage'];
+  allCaughtUp?: CatchUpOptions['allCaughtUp'];
   onError(error: unknown, target: string): void;
 }
 
@@ -58,6 +59,8 @@ export class Fanout implements TailListener {
   readonly #patterned = new Set<Client>();
   #pending: { feed: Feed; placed: PlacedEntry }[] = [];
   readonly #frameMemory = new FrameMemory();
+  /** For frames of what is left for one client that is behind on some feeds, while the others' frames are in use. */
+  readonly #restMemory = new FrameMemory();
   #pendingBytes = 0;
   #flushedMs = Number.NEGATIVE_INFINITY;
   #window: Timer | undefined;
@@ -393,7 +396,7 @@ export class Fanout implements TailListener {
         if (rest.length === 0) continue;
         const own = new FrameSet(
           rest.map(({ placed }) => placed),
-          new FrameMemory(),
+          this.#restMemory,
         );
         this.#sendFrame(client, own);
         this.#count(own);

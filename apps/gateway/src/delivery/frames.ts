@@ -5,12 +5,14 @@ import type { PlacedEntry } from '@carrierarr/protocol';
 import { ENCODINGS, type Encoding, writePlaced } from './encode.js';
 import { FrameBuffer } from './frame-buffer.js';
 
-/** Memory for the frames of one {@link FrameSet} at a time. */
+/** Memory for the frames of one {@link FrameSet} at a time: a buffer for each encoding in use. */
 export class FrameMemory {
-  readonly #buffers = ENCODINGS.map(() => new FrameBuffer());
+  readonly #buffers = new Map<Encoding, FrameBuffer>();
 
   buffer(encoding: Encoding): FrameBuffer {
-    return this.#buffers[ENCODINGS.indexOf(encoding)] as FrameBuffer;
+    let buffer = this.#buffers.get(encoding);
+    if (buffer === undefined) this.#buffers.set(encoding, (buffer = new FrameBuffer()));
+    return buffer;
   }
 }
 

@@ -20,6 +20,7 @@ import type { Clock, Logger } from '@carrierarr/platform';
 import type { LogPage, OutputLog, RedisConnection } from '@carrierarr/store';
 
 import type { Gap } from './encode.js';
+import { Turns } from './turns.js';
 
 /** Who is told of the entries of a target, in order. */
 export interface TailListener {
@@ -98,6 +99,9 @@ const AUDIT_INTERVAL_MS = 1_500;
 const PROBES_UNANSWERED_MAX = 2;
 const CHANGED_TARGETS_MAX = 5_000;
 const PAGE_BYTES = 512 * 1024;
+const PAGE_ENTRIES_MAX = 512;
+/** Repairs that read at once: after a reconnect every followed target wants one. */
+const REPAIRS_AT_ONCE_MAX = 16;
 const ALL_PARTITIONS = Array.from({ length: PARTITIONS }, (_, p) => p);
 
 export class LogTail {
@@ -117,14 +121,20 @@ export class LogTail {
   #entries = 0;
   /** Channels that should be subscribed to now. */
   readonly #channels = new Set<string>();
-  readonly #outputPrefix: Map<string, string> = new Map();
+  /** Channels that the present subscriber is subscribed to, on Cluster. */
+  #held = new Set<string>();
+  readonly #probeChannels = new Set<string>();
   #audit: { cancel(): void } | undefined;
   #auditing = false;
   #probeSent = 0;
   #probeSeen = 0;
   #probeAtMs = 0;
+  /** Probe channels that have yet to answer. */
+  readonly #probesMissing = new Set<string>();
+  #probesUnanswered = 0;
   #stopped = false;
   #subscriber!: RedisConnection;
+  readonly #repairTurns = new Turns(REPAIRS_AT_ONCE_MAX);
 
   constructor(options: LogTailOptions) {
     this.#o = options;
@@ -137,6 +147,8 @@ export class LogTail {
     for (const partition of this.#probedPartitions()) this.#channels.add(this.#probeChannel(partition));
     await this.#resubscribe();
     this.#audit = clock.setInterval(() => void this.#runAudit(), AUDIT_INTERVAL_MS);
+    // The first probe at once: until it comes back nobody knows that the subscription works.
+    void this.#runAudit();
   }
 
   stop(): void {
@@ -149,6 +161,7 @@ export class LogTail {
   #connect(): void {
     const subscriber = this.#o.subscribe();
     this.#subscriber = subscriber;
+    this.#held = new Set();
     subscriber.on('smessageBuffer', (channel: Buffer | string, message: Buffer) => {
       if (this.#subscriber === subscriber) this.#message(channel, message);
     });
@@ -259,6 +272,7 @@ export class LogTail {
         break;
       } catch (error) {
         if (this.#stopped || entry !== this.#entries) throw error;
+        if (attempt === 0) this.#o.logger.warn({ err: error }, 'cannot listen to every target; trying again');
         await this.#pause(Math.min(1_000, 50 * 2 ** attempt));
       }
     }
@@ -270,8 +284,8 @@ export class LogTail {
 
   #message(channel: Buffer | string, message: Buffer): void {
     const name = channel.toString();
-    if (this.#outputPrefix.has(name)) {
-      this.#probeAnswered(Number(message.toString('latin1')));
+    if (this.#probeChannels.has(name)) {
+      this.#probeAnswered(name, Number(message.toString('latin1')));
       return;
     }
     let placed: PlacedEntry;
@@ -367,15 +381,20 @@ export class LogTail {
     for (let attempt = 0; ;) {
       if (this.#places.get(place.target) !== place || this.#stopped) return;
       let page: LogPage;
-      const { news, servedTo } = place;
+      const { servedTo } = place;
+      let { news } = place;
       try {
         if (!place.placed && servedTo !== undefined) {
-          const start = await this.#o.log.sequenceStart(place.target, servedTo);
+          const start = await this.#repairTurns.take(() => this.#o.log.sequenceStart(place.target, servedTo));
           if (this.#places.get(place.target) !== place) return;
           this.#put(place, start.epoch ?? '', start.after);
           continue;
         }
-        page = await this.#o.log.read(place.target, place.placed ? place.last : Number.MAX_SAFE_INTEGER, entriesMax);
+        // A turn is for one read: one that fails waits outside, lest a lost shard hold up the targets of the others.
+        page = await this.#repairTurns.take(() => {
+          ({ news } = place);
+          return this.#o.log.read(place.target, place.placed ? place.last : Number.MAX_SAFE_INTEGER, entriesMax);
+        });
       } catch (error) {
         attempt += 1;
         if (attempt === 1)
@@ -392,7 +411,7 @@ export class LogTail {
           (sum, { entry }) => sum + (entry.kind === 'lines' ? entry.body.length : 100),
           1,
         );
-        entriesMax = Math.max(16, Math.min(4096, Math.ceil((page.entries.length * PAGE_BYTES) / bytes)));
+        entriesMax = Math.max(16, Math.min(PAGE_ENTRIES_MAX, Math.ceil((page.entries.length * PAGE_BYTES) / bytes)));
       }
       // Entries published since the read began are in the log by now: one more read finds them.
       if (page.last <= place.last && place.news === news) return;
@@ -565,7 +584,7 @@ export class LogTail {
 
   #probeChannel(partition: number): string {
     const channel = this.#o.keys.probeChannel(partition, this.#o.gatewayId);
-    this.#outputPrefix.set(channel, channel);
+    this.#probeChannels.add(channel);
     return channel;
   }
 
@@ -573,17 +592,15 @@ export class LogTail {
     this.#probeSent += 1;
     this.#probeAtMs = this.#o.clock.monotonicMs();
     const partitions = this.#probedPartitions();
-    this.#probesMissing = partitions.length;
-    await Promise.all(partitions.map((p) => this.#o.commands.spublish(this.#probeChannel(p), String(this.#probeSent))));
+    const channels = partitions.map((p) => this.#probeChannel(p));
+    this.#probesMissing.clear();
+    for (const channel of channels) this.#probesMissing.add(channel);
+    await Promise.all(channels.map((channel) => this.#o.commands.spublish(channel, String(this.#probeSent))));
   }
 
-  #probesMissing = 0;
-  #probesUnanswered = 0;
-
-  #probeAnswered(number: number): void {
-    if (number !== this.#probeSent) return;
-    this.#probesMissing -= 1;
-    if (this.#probesMissing > 0) return;
+  #probeAnswered(channel: string, number: number): void {
+    // An answer may come twice, where a channel was subscribed to twice.
+    if (number !== this.#probeSent || !this.#probesMissing.delete(channel) || this.#probesMissing.size > 0) return;
     this.#probeSeen = number;
     this.#probesUnanswered = 0;
     this.#o.metrics.roundTripSeconds((this.#o.clock.monotonicMs() - this.#probeAtMs) / 1000);
@@ -629,14 +646,25 @@ export class LogTail {
 
   async #ssubscribe(channels: string[]): Promise<void> {
     if (channels.length === 0) return;
-    // One slot a call, as Cluster wants it.
-    const calls = this.#subscriber.isCluster ? channels.map((channel) => [channel]) : chunks(channels, 500);
-    await Promise.all(calls.map((call) => this.#subscriber.ssubscribe(...call)));
+    const subscriber = this.#subscriber;
+    if (!subscriber.isCluster) {
+      await Promise.all(chunks(channels, 500).map((call) => subscriber.ssubscribe(...call)));
+      return;
+    }
+    // On Cluster ioredis subscribes again by itself after a reconnect, and adds a channel to what it will subscribe to
+    // each time that it is asked, so it is asked once. One slot a call, as Cluster wants it.
+    const held = this.#held;
+    const subscribe = async (channel: string) => {
+      await subscriber.ssubscribe(channel);
+      if (this.#channels.has(channel)) held.add(channel);
+    };
+    await Promise.all(channels.filter((channel) => !held.has(channel)).map(subscribe));
   }
 
   async #unsubscribe(channels: string[]): Promise<void> {
     const subscribed = channels.filter((channel) => this.#channels.delete(channel));
     if (subscribed.length === 0) return;
+    for (const channel of subscribed) this.#held.delete(channel);
     const calls = this.#subscriber.isCluster ? subscribed.map((channel) => [channel]) : chunks(subscribed, 500);
     try {
       await Promise.all(calls.map((call) => this.#subscriber.sunsubscribe(...call)));

@@ -145,6 +145,13 @@ export class Messages {
 
   async #handleLater(connection: Connection, message: Handled): Promise<void> {
     if (message.type === 'authenticate') {
+      // Else it would be greeted again, and an old-style connection watch everything again.
+      if (connection.credential !== null) {
+        throw new ClientError(
+          'bad_message',
+          `This connection is authenticated already, as ${shown(connection.credential.subject)}. To be somebody else, connect again.`,
+        );
+      }
       connection.credential = await this.#o.guard.identify({ accessToken: message.token });
       if (!connection.closed) this.#o.onAuthenticated(connection);
       return;
