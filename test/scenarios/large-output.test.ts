@@ -24,7 +24,7 @@ test('a line of 16 MiB comes cut, with a mark, and what follows is not disturbed
   await client.submit('worker-1', 'write', 10);
   const result = () => old.socket.messages.filter(({ type }) => type === 'result');
   await until('both results', () => result().length === 2);
-  expect(client.session.lineCount('worker-1')).toBe(10);
+  await until('its lines', () => client.session.lineCount('worker-1') === 10);
   expect(result().map(({ exit_code }) => exit_code as number)).toEqual([0, 0]);
 });
 
