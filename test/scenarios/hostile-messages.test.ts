@@ -60,7 +60,7 @@ test('messages that are malformed, oversized or hostile harm only their sender',
   const it = await Installation.start({
     gateways: 1,
     // The real limits, which the other scenarios have out of their way.
-    gatewayFlags: ['--messages-per-second', '100', '--commands-per-second', '20', '--commands-burst', '40'],
+    gatewayFlags: ['--messages-per-second', '100', '--commands-per-second', '1', '--commands-burst', '40'],
   });
   const healthy = await it.newClient('healthy', { targets: ['worker-1'] });
   const old = await it.oldClient('healthy old');
@@ -115,7 +115,7 @@ test('10,000 messages at once are refused or cut off, and others get their outpu
   const it = await Installation.start({
     gateways: 1,
     runners: 1,
-    gatewayFlags: ['--messages-per-second', '100', '--commands-per-second', '20', '--commands-burst', '40'],
+    gatewayFlags: ['--messages-per-second', '100', '--commands-per-second', '1', '--commands-burst', '40'],
   });
   const healthy = await it.newClient('healthy', { targets: ['worker-1'] });
   const { commandId } = await healthy.submit('worker-1', 'hold', 20, 0.01);
