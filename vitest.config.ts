@@ -28,8 +28,6 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 60_000,
           fileParallelism: false,
-          // On a shared machine a scenario may meet its limits of time; twice in a row is no accident.
-          retry: process.env['CI'] ? 1 : 0,
         },
       },
     ],
