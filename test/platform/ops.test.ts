@@ -1,6 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { createMetrics, FakeClock, OpsServer, printAddress, Readiness, version } from '@carrierarr/platform';
+import {
+  createLogger,
+  createMetrics,
+  FakeClock,
+  OpsServer,
+  printAddress,
+  Readiness,
+  version,
+} from '@carrierarr/platform';
 import { afterEach, describe, expect, it } from 'vitest';
 
 describe('Readiness', () => {
@@ -55,7 +63,9 @@ describe('OpsServer', () => {
   async function started(port = 0) {
     const readiness = new Readiness({ checks: ['redis'] });
     const metrics = createMetrics({ program: 'runner', version: '1.2.3' });
-    const server = new OpsServer({ addr: { host: '127.0.0.1', port }, readiness, metrics, version: '1.2.3' });
+    const logger = createLogger({ program: 'test', level: 'silent' });
+    const addr = { host: '127.0.0.1', port };
+    const server = new OpsServer({ addr, readiness, metrics, version: '1.2.3', logger });
     servers.push(server);
     await server.start();
     return {

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium } from 'playwright-core';
 import { expect, onTestFailed, onTestFinished, test } from 'vitest';
-import { freePort } from '../support/redis.js';
 import { type Program, startProgram } from '../support/programs.js';
 
 const CHROMIUM_FLAGS = [
@@ -28,19 +27,10 @@ function browserPath(): string {
 
 async function startUp(): Promise<Program> {
   const folder = await mkdtemp(join(tmpdir(), 'carrierarr-up-'));
-  const port = await freePort();
   const up = startProgram({
     name: 'carrierarr up',
-    port,
-    args: [
-      'up',
-      '--addr',
-      `127.0.0.1:${port}`,
-      '--script',
-      'scripts/mock-worker.sh',
-      '--state-dir',
-      join(folder, 'redis'),
-    ],
+    listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
+    args: ['up', '--addr', '127.0.0.1:0', '--script', 'scripts/mock-worker.sh', '--state-dir', join(folder, 'redis')],
     env: { MOCK_WORKER_STATE_DIR: join(folder, 'workers'), MOCK_WORKER_SPEED: '5' },
   });
   onTestFinished(async () => {

@@ -64,7 +64,7 @@ export class Installation {
   async addGateway({ redisUrl = this.redis.url }: { redisUrl?: string } = {}): Promise<Program> {
     const name = `gateway-${(this.#names += 1)}`;
     const flags = [...GATEWAY_FLAGS, '--gateway-id', name, ...(this.options.gatewayFlags ?? [])];
-    const program = await startGateway({ name, redisUrl, flags });
+    const program = startGateway({ name, redisUrl, flags });
     this.gateways.push(program);
     await program.ready();
     return program;
@@ -73,7 +73,7 @@ export class Installation {
   /** One more runner, ready. */
   async addRunner(): Promise<Program> {
     const name = `runner-${(this.#names += 1)}`;
-    const program = await startRunner({
+    const program = startRunner({
       name,
       redisUrl: this.redis.url,
       script: this.options.script ?? join(WORKSPACE, 'test/fixtures/witness.sh'),

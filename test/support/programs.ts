@@ -1,8 +1,10 @@
-/** The built programs as processes of their own: started on free ports, awaited, signalled by pid, ended with the test. */
+/**
+ * The built programs as processes of their own: started on ports of their own choice, awaited, signalled by pid, ended with
+ * the test. Each listens on port 0 and says where that is: a port chosen here might be taken before it is used.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { freePort } from './redis.js';
 import { until } from './until.js';
 
 const MAIN = fileURLToPath(new URL('../../apps/cli/dist/main.js', import.meta.url));
@@ -18,7 +20,7 @@ export interface Ended {
 export interface Program {
   readonly name: string;
   readonly pid: number;
-  /** Where it serves HTTP, such as `http://127.0.0.1:4711`; empty for one that serves none. */
+  /** Where it serves HTTP, such as `http://127.0.0.1:4711`. Throws until it has said so. */
   readonly url: string;
   readonly port: number;
   readonly ended: Promise<Ended>;
@@ -41,7 +43,8 @@ export interface Program {
 export interface ProgramOptions {
   name: string;
   args: readonly string[];
-  port?: number;
+  /** Finds the port that it listens on in what it writes (first group); without it, it serves no HTTP. */
+  listens?: RegExp;
   env?: Record<string, string>;
 }
 
@@ -59,7 +62,7 @@ function signalQuietly(pid: number, signal: NodeJS.Signals): void {
 }
 
 /** Starts `carrierarr ARGS`. Nothing of this process's environment but PATH, HOME and the like reaches it. */
-export function startProgram({ name, args, port = 0, env = {} }: ProgramOptions): Program {
+export function startProgram({ name, args, listens, env = {} }: ProgramOptions): Program {
   if (!existsSync(MAIN)) throw new Error(`Expected the built program at ${MAIN}. Run \`npm run build\` first.`);
   const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'XDG_STATE_HOME'].flatMap((key) =>
     process.env[key] === undefined ? [] : [[key, process.env[key]] as const],
@@ -75,10 +78,20 @@ export function startProgram({ name, args, port = 0, env = {} }: ProgramOptions)
   let output = '';
   let stdout = '';
   let hasEnded = false;
+  let port: number | undefined;
   child.stdout.on('data', (chunk) => (stdout = (stdout + String(chunk)).slice(-OUTPUT_CHARS_MAX)));
   for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk) => (output = (output + String(chunk)).slice(-OUTPUT_CHARS_MAX)));
+    stream.on('data', (chunk) => {
+      output = (output + String(chunk)).slice(-OUTPUT_CHARS_MAX);
+      const said = port === undefined ? listens?.exec(output)?.[1] : undefined;
+      if (said !== undefined) port = Number(said);
+    });
   }
+  const knownPort = () => {
+    if (port === undefined) throw new Error(`${name} has not said where it listens. It wrote:\n${output.slice(-4000)}`);
+    return port;
+  };
+  const url = () => `http://127.0.0.1:${knownPort()}`;
   const ended = new Promise<Ended>((resolve) => {
     child.once('close', (code, signal) => {
       hasEnded = true;
@@ -89,12 +102,15 @@ export function startProgram({ name, args, port = 0, env = {} }: ProgramOptions)
   const signal = (which: NodeJS.Signals) => {
     if (!hasEnded) signalQuietly(pid, which);
   };
-  const url = port === 0 ? '' : `http://127.0.0.1:${port}`;
   return {
     name,
     pid,
-    url,
-    port,
+    get url() {
+      return url();
+    },
+    get port() {
+      return knownPort();
+    },
     ended,
     get hasEnded() {
       return hasEnded;
@@ -106,7 +122,8 @@ export function startProgram({ name, args, port = 0, env = {} }: ProgramOptions)
         () => `${name} to be ready. It wrote:\n${output.slice(-4000)}`,
         async () => {
           if (hasEnded) return 'ended';
-          const answer = await fetch(`${url}/ready`, { signal: AbortSignal.timeout(2000) });
+          if (port === undefined) return false;
+          const answer = await fetch(`${url()}/ready`, { signal: AbortSignal.timeout(2000) });
           return answer.ok && 'ready';
         },
         20_000,
@@ -128,28 +145,23 @@ export function startProgram({ name, args, port = 0, env = {} }: ProgramOptions)
   };
 }
 
-/** `carrierarr gateway` on a free loopback port, or on `port`. */
-export async function startGateway(options: {
-  name: string;
-  redisUrl: string;
-  flags?: readonly string[];
-  port?: number;
-}) {
-  const port = options.port ?? (await freePort());
-  const args = ['gateway', '--addr', `127.0.0.1:${port}`, '--redis-url', options.redisUrl, '--log-format', 'json'];
-  return startProgram({ name: options.name, port, args: [...args, ...(options.flags ?? [])] });
+const LOGGED_PORT = /"address":"127\.0\.0\.1:(\d+)"/;
+
+/** `carrierarr gateway` on a loopback port. */
+export function startGateway(options: { name: string; redisUrl: string; flags?: readonly string[] }): Program {
+  const args = ['gateway', '--addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
+  return startProgram({ name: options.name, listens: LOGGED_PORT, args: [...args, ...(options.flags ?? [])] });
 }
 
-/** `carrierarr runner` with its probes on a free loopback port. */
-export async function startRunner(options: {
+/** `carrierarr runner` with its probes on a loopback port. */
+export function startRunner(options: {
   name: string;
   redisUrl: string;
   script: string;
   flags?: readonly string[];
   env?: Record<string, string>;
-}) {
-  const port = await freePort();
-  const args = ['runner', '--ops-addr', `127.0.0.1:${port}`, '--redis-url', options.redisUrl, '--log-format', 'json'];
+}): Program {
+  const args = ['runner', '--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
   args.push('--script', options.script, '--runner-id', options.name, ...(options.flags ?? []));
-  return startProgram({ name: options.name, port, args, ...(options.env !== undefined && { env: options.env }) });
+  return startProgram({ name: options.name, listens: LOGGED_PORT, args, ...(options.env && { env: options.env }) });
 }

@@ -46,8 +46,7 @@ export async function startRedis(options: { appendOnly?: boolean; args?: string[
   const server = binary();
   if (server === undefined) return startContainer();
   const dir = await mkdtemp(join(tmpdir(), 'carrierarr-redis-'));
-  const port = await freePort();
-  const url = `redis://127.0.0.1:${port}`;
+  let port = await freePort();
   const clients: Redis[] = [];
   let child: ChildProcess | undefined;
 
@@ -56,13 +55,18 @@ export async function startRedis(options: { appendOnly?: boolean; args?: string[
     if (options.appendOnly) args.push('--appendonly', 'yes', '--appendfsync', 'always');
     const started = spawn(server, [...args, ...(options.args ?? [])], { stdio: 'ignore' });
     child = started;
-    const probe = new Redis(port, '127.0.0.1', { retryStrategy: () => 20, maxRetriesPerRequest: null });
+    const probe = new Redis(port, '127.0.0.1', { retryStrategy: () => 20, maxRetriesPerRequest: 1 });
     probe.on('error', () => undefined);
     for (;;) {
       // While it loads its data it answers LOADING.
-      const answer = await probe.ping().catch(() => 'loading');
-      if (answer === 'PONG') break;
-      if (started.exitCode !== null) throw new Error(`${server} exited with ${started.exitCode}`);
+      const answer = await probe.info('server').catch(() => 'loading');
+      // The port may have been taken meanwhile, perhaps by another test's Redis, which would answer just as well.
+      if (answer.includes(`process_id:${started.pid}\r`)) break;
+      if (started.exitCode !== null) {
+        probe.disconnect();
+        throw new Error(`${server} exited with ${started.exitCode}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
     }
     probe.disconnect();
   };
@@ -74,9 +78,17 @@ export async function startRedis(options: { appendOnly?: boolean; args?: string[
     running.kill(signal);
     await once(running, 'exit');
   };
-  await start();
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await start();
+      break;
+    } catch (error) {
+      if (attempt === 5) throw error;
+      port = await freePort();
+    }
+  }
   return {
-    url,
+    url: `redis://127.0.0.1:${port}`,
     port,
     pid: () => child?.pid,
     kill: () => kill(),

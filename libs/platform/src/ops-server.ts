@@ -4,12 +4,14 @@ import type { AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
 import { type Address, printAddress } from './config/address.js';
 import type { Readiness } from './health.js';
+import type { Logger } from './logger.js';
 
 export interface OpsServerOptions {
   readonly addr: Address;
   readonly readiness: Readiness;
   readonly metrics: Registry;
   readonly version: string;
+  readonly logger: Logger;
 }
 
 const CONNECTIONS_MAX = 64;
@@ -42,7 +44,7 @@ export class OpsServer {
   }
 
   async start(): Promise<void> {
-    const { addr } = this.#options;
+    const { addr, logger } = this.#options;
     const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS });
     server.maxConnections = CONNECTIONS_MAX;
     server.on('request', (request, response) => void this.#respond(request, response));
@@ -52,6 +54,7 @@ export class OpsServer {
       server.listen(addr.host === '' ? { port: addr.port } : { host: addr.host, port: addr.port }, resolve);
     });
     this.#server = server;
+    logger.info({ address: printAddress(this.address) }, 'health and metrics are served');
   }
 
   async stop(): Promise<void> {

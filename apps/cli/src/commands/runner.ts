@@ -31,7 +31,7 @@ export const runner: Verb = {
     logger.info({ version: version(), config: printableConfig(config, schema) }, 'starting');
     const metrics = createMetrics({ program: 'runner', version: version() });
     const readiness = new Readiness();
-    const ops = new OpsServer({ addr: config.opsAddr, readiness, metrics, version: version() });
+    const ops = new OpsServer({ addr: config.opsAddr, readiness, metrics, version: version(), logger });
     const build = (onFatal: (error: Error) => void) =>
       createRunner({
         ...{ config, redisSettings: redis, logger, metrics, readiness, onFatal },
