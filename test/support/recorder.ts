@@ -178,20 +178,50 @@ export class Recorder {
       }
     }
     for (const session of this.sessions.filter(({ protocol, isCut }) => protocol === 'old' && !isCut)) {
-      for (const target of new Set(submissions.map((submission) => submission.target))) {
-        if (!(session.targets?.has(target) ?? true)) continue;
-        const due = submissions.filter(
-          (submission) =>
-            submission.target === target &&
-            submission.executions.length > 0 &&
-            submission.submittedOrder > session.joinedOrder,
-        ).length;
-        const got = (session.seen.get(target) ?? []).filter((one) => one.kind === 'result').length;
-        if (got < due) return `${session.client} has seen ${got} of ${due} results on ${target}`;
-      }
+      const missing = pendingOf(session, submissions, journal);
+      if (missing !== undefined) return missing;
     }
     return undefined;
   }
+}
+
+/**
+ * What an old client has yet to see. It is not told of which execution a result is, and it may see results of commands
+ * that were submitted before it came: so their number alone does not say that all is there.
+ */
+function pendingOf(
+  session: RecordedSession,
+  submissions: readonly Submission[],
+  journal: readonly JournalEvent[],
+): string | undefined {
+  const awaited = submissions.filter(
+    ({ executions, submittedOrder, target }) =>
+      executions.length > 0 && submittedOrder > session.joinedOrder && (session.targets?.has(target) ?? true),
+  );
+  for (const target of new Set(awaited.map((submission) => submission.target))) {
+    const seen = session.seen.get(target) ?? [];
+    const due = awaited.filter((submission) => submission.target === target);
+    const results = seen.filter((one) => one.kind === 'result').length;
+    if (results < due.length) return `${session.client} has seen ${results} of ${due.length} results on ${target}`;
+    for (const [execution] of due.map(({ executions }) => executions)) {
+      const end = journal.find((event) => event.kind === 'end' && event.execution === execution);
+      if (end?.kind !== 'end') continue;
+      for (const stream of ['stdout', 'stderr'] as const) {
+        const highest = seen.reduce(
+          (high, one) =>
+            one.kind === 'lines' && one.execution === execution && one.stream === stream
+              ? Math.max(high, one.to)
+              : high,
+          0,
+        );
+        if (highest < end[stream])
+          return `${session.client} has seen ${stream} of ${execution} up to line ${highest} of ${end[stream]}`;
+      }
+    }
+    if (seen.at(-1)?.kind === 'lines')
+      return `${session.client} has not seen the result of what it saw last on ${target}`;
+  }
+  return undefined;
 }
 
 function placed({ epoch, offset }: Place): { epoch?: string; offset?: number } {
