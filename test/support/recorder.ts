@@ -4,6 +4,8 @@ import type { History, JournalEvent, Seen, Session, Submission } from './history
 /** A line of `witness.sh`: number, stream, execution. */
 const WITNESS_LINE = /^#(\d+) ([oe]) (\S+)$/;
 
+const STRANGE_LINES_KEPT_MAX = 10;
+
 /** Where something stands in a log, for clients that are told. */
 export interface Place {
   epoch?: string | undefined;
@@ -16,8 +18,8 @@ export class RecordedSession implements Session {
   joinedMs = Number.MAX_SAFE_INTEGER;
   joinedOrder = Number.MAX_SAFE_INTEGER;
   isCut = false;
-  /** Lines that no witness wrote. */
-  strangeLines = 0;
+  /** The first of the lines that no witness wrote. */
+  readonly firstStrangeLines: string[] = [];
   readonly #outcomes = new Map<string, string>();
   readonly #lineCounts = new Map<string, number>();
 
@@ -45,7 +47,8 @@ export class RecordedSession implements Session {
   line(target: string, stream: 'stdout' | 'stderr', text: string, { epoch, offset }: Place = {}): void {
     const [, digits, letter, execution] = WITNESS_LINE.exec(text) ?? [];
     if (execution === undefined || letter !== stream[3]) {
-      this.strangeLines += 1;
+      if (this.firstStrangeLines.length < STRANGE_LINES_KEPT_MAX)
+        this.firstStrangeLines.push(`${target} ${stream}: ${text.slice(0, 200)}`);
       return;
     }
     const number = Number(digits);
