@@ -104,7 +104,8 @@ describe.concurrent('a dead runner', () => {
     const client = startClient(redis);
     const trace = join(folder, client.prefix);
     const dying = await start(client, '--runner-id', 'dying', '--redis-outage-grace', '5s');
-    const id = await client.submit('w', 'trace', ['1', trace, '1'], { idempotent: true });
+    // Long enough that it still runs when the other runner is there, on a busy machine too.
+    const id = await client.submit('w', 'trace', ['1', trace, '5'], { idempotent: true });
     await vi.waitFor(async () => expect(await readFile(trace, 'utf8')).toBe('start 1\n'));
     await start(client, '--runner-id', 'living', '--redis-outage-grace', '5s');
     dying.kill('SIGKILL');

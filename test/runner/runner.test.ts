@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile, chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -110,6 +111,7 @@ describe('a command', () => {
         const names = lines.map((line) => line.slice(2)).filter((line) => !/^(_|SHLVL|PWD|OLDPWD|PATH)=/.test(line));
         expect(names).toEqual([
           'CARRIERARR_ATTEMPT=1',
+          `CARRIERARR_COMMAND_TOKEN=${createHash('sha256').update(id).digest('hex')}`,
           `CARRIERARR_EXECUTION_ID=${id}`,
           `CARRIERARR_FENCE=${fence}`,
           'CARRIERARR_TARGET=my target',
@@ -292,6 +294,20 @@ describe('ending a command', () => {
 });
 
 describe('targets', () => {
+  it('that have commands waiting when their runner stops lose no time: the runner leaves no job behind', async () => {
+    const client = startClient(redis);
+    const targets = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+    const runner = await startRunner(redis, client, ['--shutdown-grace', '10s']);
+    for (const target of targets) await client.submit(target, 'slowly', ['3', '0.1']);
+    const waiting = await Promise.all(targets.map((target) => client.submit(target, 'echo', ['later'])));
+    for (const target of targets) await client.line(target, 'o:line 1');
+    await runner.stop();
+    expect(await client.queue.counts()).toMatchObject({ active: 0 });
+    const other = await startRunner(redis, client);
+    for (const id of waiting) expect(await client.ended(id)).toMatchObject({ outcome: 'succeeded' });
+    await other.stop();
+  });
+
   it('run one command at a time, in the order accepted, over two runners; different ones at once', async () => {
     const client = startClient(redis);
     const runners = [await startRunner(redis, client), await startRunner(redis, client)];

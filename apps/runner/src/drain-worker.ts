@@ -56,9 +56,12 @@ export class DrainWorker {
     await this.#worker.pause(true);
   }
 
-  /** Does not wait for jobs. */
+  /**
+   * Resolves when the jobs have ended in the queue too. One that is left active keeps its target's place there, and with it
+   * every command that waits for the target, until its lock has run out.
+   */
   async close(): Promise<void> {
-    await this.#worker.close(true);
+    await this.#worker.close();
   }
 
   async #process(job: Job): Promise<void> {

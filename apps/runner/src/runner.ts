@@ -184,7 +184,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
   return {
     name: 'runner',
     id: runner.id,
-    stopDeadlineMs: config.shutdownGrace + config.killGrace + 4 * STOP_MARGIN_MS,
+    stopDeadlineMs: config.shutdownGrace + config.killGrace + 5 * STOP_MARGIN_MS,
 
     async start() {
       readiness.set(CHECK, false, 'not started yet');
@@ -241,10 +241,8 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       control.off('close', onClose);
       announcer.stop();
       killListener.stop();
-      await within(
-        STOP_MARGIN_MS,
-        Promise.all([sweeper?.stop(), historyKeeper.stop(), worker?.close(), queue?.close()]),
-      );
+      await within(STOP_MARGIN_MS, Promise.all([sweeper?.stop(), historyKeeper.stop(), worker?.close()]));
+      await within(STOP_MARGIN_MS, Promise.all([queue?.close()]));
       leases.stop();
       for (const connection of [control, output, jobs, notices]) connection.disconnect();
       await pipes.close();
