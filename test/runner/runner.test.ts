@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile, chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError } from '@carrierarr/platform';
+import { CommandStore } from '@carrierarr/store';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startRedis, type TestRedis } from '../support/redis.js';
 import { isAlive, pids, startClient, startRunner, stubborn, type TestClient } from './support.js';
@@ -294,6 +295,31 @@ describe('ending a command', () => {
 });
 
 describe('targets', () => {
+  it('whose claim is answered only after their runner began to stop have their command run all the same', async () => {
+    const client = startClient(redis);
+    const runner = await startRunner(redis, client, ['--shutdown-grace', '10s']);
+    const claim = Reflect.get(CommandStore.prototype, 'claim');
+    let stopping: Promise<void> | undefined;
+    const spy = vi.spyOn(CommandStore.prototype, 'claim').mockImplementation(async function (
+      this: CommandStore,
+      ...args
+    ) {
+      const answer = await claim.apply(this, args);
+      await vi.waitFor(() => expect(stopping).toBeDefined(), { interval: 1 });
+      // Long enough for a runner that believes it has nothing to do to be gone.
+      await vi.waitFor(() => expect(Date.now() - stoppedMs).toBeGreaterThan(300));
+      return answer;
+    });
+    let stoppedMs = Number.MAX_SAFE_INTEGER;
+    const id = await client.submit('w', 'echo', ['late']);
+    await client.started(id);
+    stoppedMs = Date.now();
+    stopping = runner.stop();
+    await stopping;
+    spy.mockRestore();
+    expect(await client.ended(id, 100)).toMatchObject({ outcome: 'succeeded', attempt: 1 });
+  });
+
   it('that have commands waiting when their runner stops lose no time: the runner leaves no job behind', async () => {
     const client = startClient(redis);
     const targets = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];

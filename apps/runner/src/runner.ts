@@ -141,11 +141,13 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
   });
 
   let isStopping = false;
+  /** Commands that run are being ended. */
+  let isGraceOver = false;
   let queue: DrainQueue | undefined;
   let worker: DrainWorker | undefined;
   let sweeper: Sweeper | undefined;
 
-  const drain = async (target: string): Promise<void> => {
+  const drainOnce = async (target: string): Promise<void> => {
     if (isStopping) {
       // Kept until this job ends, then another runner gets it.
       await queue?.add(target);
@@ -166,15 +168,27 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       ...{ env, configNames, metrics, clock, logger },
     });
     running.set(id, current);
+    if (isGraceOver) current.shutDown();
     const hasMore = await current.run(claimedMs);
     running.delete(id);
     if (hasMore) await queue?.add(target);
   };
 
-  /** Resolves when nothing runs any more, or after `ms`. */
+  /** Jobs under way. One whose claim has yet to be answered may be about to start a command. */
+  let draining = 0;
+  const drain = async (target: string): Promise<void> => {
+    draining += 1;
+    try {
+      await drainOnce(target);
+    } finally {
+      draining -= 1;
+    }
+  };
+
+  /** Resolves when nothing runs any more and nothing is about to, or after `ms`. */
   const idleWithin = async (ms: number): Promise<void> => {
     const deadlineMs = clock.monotonicMs() + ms;
-    while (running.size > 0 && clock.monotonicMs() < deadlineMs) await sleep(clock, 50);
+    while (draining > 0 && clock.monotonicMs() < deadlineMs) await sleep(clock, 50);
   };
   const within = (ms: number, work: Promise<unknown>) => Promise.race([work.catch(() => undefined), sleep(clock, ms)]);
 
@@ -233,6 +247,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       if (running.size > 0)
         logger.info({ running: running.size, graceMs: config.shutdownGrace }, 'letting commands end');
       await idleWithin(config.shutdownGrace);
+      isGraceOver = true;
       for (const execution of running.values()) execution.shutDown();
       await idleWithin(config.killGrace + STOP_MARGIN_MS);
       for (const execution of running.values()) execution.abandon();
@@ -242,7 +257,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       announcer.stop();
       killListener.stop();
       await within(STOP_MARGIN_MS, Promise.all([sweeper?.stop(), historyKeeper.stop(), worker?.close()]));
-      await within(STOP_MARGIN_MS, Promise.all([queue?.close()]));
+      if (queue !== undefined) await within(STOP_MARGIN_MS, queue.close());
       leases.stop();
       for (const connection of [control, output, jobs, notices]) connection.disconnect();
       await pipes.close();
