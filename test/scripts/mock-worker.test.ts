@@ -96,11 +96,9 @@ describe('targets', () => {
   ];
   test('odd names stay in the directory, apart from each other, and valid in JSON', async () => {
     for (const target of odd) {
-      // oxlint-disable-next-line no-await-in-loop -- each must find the others' state untouched
+      // One after the other: each must leave the state of the others untouched.
       expect(await status(target)).toEqual({ name: target, state: 'absent' });
-      // oxlint-disable-next-line no-await-in-loop
       expect(await worker(['provision'], { CARRIERARR_TARGET: target })).toMatchObject({ code: 0 });
-      // oxlint-disable-next-line no-await-in-loop
       expect(await status(target)).toMatchObject({ name: target, state: 'stopped' });
     }
     const files = await readdir(stateDir);
@@ -114,7 +112,6 @@ describe('targets', () => {
     await worker(['start']);
     expect((await stat(stateDir)).mode & 0o777).toBe(0o700);
     for (const file of await readdir(stateDir)) {
-      // oxlint-disable-next-line no-await-in-loop
       expect((await stat(join(stateDir, file))).mode & 0o077).toBe(0);
     }
   });

@@ -35,6 +35,25 @@ describe('fan-out', () => {
     expect(one.socket.lines()).toEqual(a.written);
   });
 
+  it('keeps the feed of a client that names a target and watches everything too, for when it ceases to', async () => {
+    const clock = new HandClock();
+    const { fanout } = await gateway({ clock });
+    const { client: c, socket } = client(fanout);
+    const a = await writer('a');
+    fanout.join(c, await fanout.feed('a'));
+    fanout.watchEverything(c, 'explicit');
+    await fanout.everythingReady;
+    await a.write();
+    await vi.waitFor(() => expect(socket.lines()).toEqual(a.written));
+    clock.skewMs = 60_000;
+    clock.sweep();
+    await a.write();
+    await vi.waitFor(() => expect(socket.lines()).toEqual(a.written));
+    fanout.unwatchEverything(c);
+    await a.write();
+    await vi.waitFor(() => expect(socket.lines()).toEqual(a.written));
+  });
+
   it('serves a late joiner from the log, then live, without a hole or a double', async () => {
     const { fanout } = await gateway({ recentBytesMax: 0 });
     const a = await writer('a');

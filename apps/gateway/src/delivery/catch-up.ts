@@ -5,23 +5,27 @@
  * A catch-up of a feed ends where the frames of the others end (`client.sentOffset`); the next frame then follows
  * without a hole or an overlap, because both happen in one turn of the event loop.
  */
-import type { Clock } from '@carrierarr/platform';
+import { type Clock, sleep } from '@carrierarr/platform';
 import type { PlacedEntry } from '@carrierarr/protocol';
 import type { LogPage } from '@carrierarr/store';
 import type { Client } from './client.js';
 import { encodeGap, timestampOf, writePlaced } from './encode.js';
-import type { FanoutMetrics } from './fanout.js';
 import { FrameBuffer } from './frame-buffer.js';
 import type { Feed } from './feed.js';
 
+export interface CatchUpMetrics {
+  delivered(lines: number, frames: number, bytes: number): void;
+  caughtUp(): void;
+  gap(): void;
+}
+
 export interface CatchUpOptions {
   clock: Clock;
-  metrics: FanoutMetrics;
+  metrics: CatchUpMetrics;
   /** Reads a page of a target's log after an offset. */
   readPage(target: string, after: number, epoch: string): Promise<LogPage>;
   /** Nobody is behind any more: pages kept for those who were can go. */
   allCaughtUp?: (() => void) | undefined;
-  isCongested(client: Client): boolean;
   onError(error: unknown, target: string): void;
 }
 
@@ -66,7 +70,7 @@ export class CatchUp {
     client.catchingUp = true;
     void this.#turns(client).finally(() => {
       client.catchingUp = false;
-      if (client.behind !== null && client.behind.size > 0) {
+      if (client.isBehind) {
         // It may have drained, or fallen behind on something else, in the last moment.
         if (client.flows && !client.closed) this.run(client);
       } else {
@@ -101,14 +105,14 @@ export class CatchUp {
         page = await this.#o.readPage(feed.target, after, epoch);
       } catch (error) {
         this.#o.onError(error, feed.target);
-        await new Promise<void>((resolve) => void this.#o.clock.setTimeout(resolve, RETRY_MS));
+        await sleep(this.#o.clock, RETRY_MS);
         return;
       }
       // The feed may have lost its epoch, or the client its interest, while the page was read.
       if (client.closed || client.behind?.get(feed) !== after || feed.epoch !== epoch) return;
       if (page.epoch !== epoch) {
         // The log began anew and the tail has yet to notice: it will say so to this client.
-        await new Promise<void>((resolve) => void this.#o.clock.setTimeout(resolve, RETRY_MS));
+        await sleep(this.#o.clock, RETRY_MS);
         return;
       }
       entries = page.entries;
@@ -150,7 +154,7 @@ export class CatchUp {
     if (at >= end) client.behind?.delete(feed);
     if (out.length === 0) return;
     this.#o.metrics.delivered(lines, 1, out.length);
-    if (!client.socket.send(out.frame)) this.#o.isCongested(client);
+    client.send(out.frame);
   }
 
   #skip(client: Client, feed: Feed, after: number, to: number): void {

@@ -36,11 +36,37 @@ export class Client {
   catchingUp = false;
   closed = false;
 
-  constructor(readonly socket: ClientSocket) {}
+  /** `bufferBytesMax`: bytes queued in the socket beyond which the client is left out until it drains. */
+  constructor(
+    readonly socket: ClientSocket,
+    readonly bufferBytesMax: number,
+  ) {}
 
   /** True if frames go to it as they are made. */
   get flows(): boolean {
     return !this.congested && !this.held;
+  }
+
+  /** True if it is behind on anything. */
+  get isBehind(): boolean {
+    return this.behind !== null && this.behind.size > 0;
+  }
+
+  /** Sends a frame, and sees whether its socket is full by that. */
+  send(frame: Buffer): void {
+    if (!this.socket.send(frame) && this.socket.bufferedBytes() > this.bufferBytesMax) this.congested = true;
+  }
+
+  /** Its socket has given bytes to the kernel. */
+  drained(): void {
+    if (this.congested && this.socket.bufferedBytes() <= this.bufferBytesMax / 2) this.congested = false;
+  }
+
+  /** True if it named the target, or one of its patterns matches it. */
+  wants(target: string): boolean {
+    if (this.exact?.has(target)) return true;
+    if (this.patterns) for (const matches of this.patterns.values()) if (matches(target)) return true;
+    return false;
   }
 
   /** Where its frames of a feed end now: as a member of everything, or of the feed. */

@@ -1,12 +1,13 @@
 /**
- * What a gateway keeps of one target: the newest entries of its log, in memory, and who watches it.
+ * What a gateway keeps of one target: the newest entries of its log, in memory, and how far they have gone out. Who
+ * gets them is in `membership.ts`.
  *
  * Entries come in order and without holes (see `log-tail.ts`). `last` is how far the feed has got; `sentToMembers`
  * and `sentToEverything` how far frames have gone out to its own members and to the clients that watch everything,
  * which trail `last` while a frame gathers.
  */
 import type { PlacedEntry } from '@carrierarr/protocol';
-import type { Client } from './client.js';
+import type { Gathered } from './gathered.js';
 
 export class Feed {
   epoch = '';
@@ -17,24 +18,25 @@ export class Feed {
   readonly ring: (PlacedEntry | undefined)[] = [];
   /** Index of the oldest entry in `ring` (those before it are dropped in bulk). */
   ringStart = 0;
-  readonly members = new Set<Client>();
   /** Called after each change, for readers of the log that want to be woken. */
   readonly watchers = new Set<() => void>();
-  /** Entries that wait for the members' next frame. */
-  pending: PlacedEntry[] = [];
-  pendingBytes = 0;
-  /** When its last frame was made, monotonic ms: entries that come within a window of it gather. */
-  flushedMs = Number.NEGATIVE_INFINITY;
-  /** The end of the window, if entries wait for it. */
-  window: { cancel(): void } | undefined;
+  /** Entries that wait for the members' next frame. Undefined until there are any: many feeds have no members. */
+  gathered: Gathered<PlacedEntry> | undefined;
   /** When it last had an entry, monotonic ms. */
   activeMs = 0;
 
   constructor(readonly target: string) {}
 
-  /** True if somebody besides the watchers of everything needs it. */
-  get wanted(): boolean {
-    return this.members.size > 0 || this.watchers.size > 0;
+  /** Keeps it from being forgotten until the returned function is called. */
+  hold(): () => void {
+    const hold = () => undefined;
+    this.watchers.add(hold);
+    return () => void this.watchers.delete(hold);
+  }
+
+  /** Tells the watchers that it has changed. */
+  wake(): void {
+    for (const watcher of this.watchers) watcher();
   }
 
   /** The entries in memory after an offset, or undefined if memory does not reach back that far. */
