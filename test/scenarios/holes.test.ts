@@ -65,7 +65,8 @@ test('lines that the history has dropped come as one gap that names them, to who
   const [gap, rest] = came;
   expect(gap).toEqual({ what: 'gap', from: (start['offset'] as number) + 1, to: (rest?.from ?? 0) - 1 });
   expect(rest).toMatchObject({ what: 'log', to: last?.offset });
-  expect((rest?.to ?? 0) - (rest?.from ?? 0)).toBeGreaterThan(500);
+  // A hundred entries less a segment (a 32nd): how many lines each holds is up to how busy the machine is.
+  expect((rest?.to ?? 0) - (rest?.from ?? 0)).toBeGreaterThan(95);
   const metrics = await (await fetch(`${fresh.url}/metrics`)).text();
   expect(metrics).toMatch(/gap[a-z_]*(\{[^}]*\})? [1-9]/);
 });
