@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 // Unit and integration tests import the sources (condition "source"); scenarios start the built programs.
 const resolve = { conditions: ['source'] };
-const ssr = { resolve: { conditions: ['source', 'node', 'module', 'default'] } };
+const ssr = { resolve: { conditions: ['source', 'node', 'default'] } };
 
 export default defineConfig({
   test: {

@@ -6,8 +6,22 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
-import { clientSchema, getSchema, logsSchema, psSchema, runSchema, upSchema } from '@carrierarr/cli';
+import {
+  applySchema,
+  clientSchema,
+  deleteSchema,
+  describeSchema,
+  diffSchema,
+  getSchema,
+  logsSchema,
+  planSchema,
+  psSchema,
+  runSchema,
+  scaleSchema,
+  upSchema,
+} from '@carrierarr/cli';
 import { createGateway, gatewaySchema } from '@carrierarr/gateway';
+import { createMonitor, monitorSchema } from '@carrierarr/monitor';
 import {
   configReference,
   createLogger,
@@ -51,11 +65,16 @@ function configuration() {
   return configReference([
     {
       program: 'carrierarr up',
-      summary: 'Gateway and runner in one process, with a Redis of its own: everything on one machine.',
+      summary: 'Gateway, runner and monitor in one process, with a Redis of its own: everything on one machine.',
       schema: upSchema,
     },
     { program: 'carrierarr gateway', summary: 'A gateway: clients connect to it.', schema: gatewaySchema },
     { program: 'carrierarr runner', summary: 'A runner: it executes the control script.', schema: runnerSchema },
+    {
+      program: 'carrierarr monitor',
+      summary: 'A monitor: it watches the workers and keeps them as their owners asked.',
+      schema: monitorSchema,
+    },
     {
       program: 'carrierarr run',
       summary:
@@ -64,19 +83,32 @@ function configuration() {
     },
     { program: 'carrierarr logs', summary: 'Shows the output of targets.', schema: logsSchema },
     { program: 'carrierarr ps', summary: 'Lists the commands that run and wait.', schema: psSchema },
-    { program: 'carrierarr get', summary: 'Lists executions or targets.', schema: getSchema },
     { program: 'carrierarr kill', summary: 'Ends an execution, or what runs on a target.', schema: clientSchema },
+    {
+      program: 'carrierarr get',
+      summary: 'Lists workers, pools, what monitors see, executions or targets.',
+      schema: getSchema,
+    },
+    { program: 'carrierarr apply', summary: 'Makes workers and pools be as files say.', schema: applySchema },
+    { program: 'carrierarr diff', summary: 'Shows what applying files would change.', schema: diffSchema },
+    { program: 'carrierarr plan', summary: 'Says what the reconciler would do next.', schema: planSchema },
+    { program: 'carrierarr describe', summary: 'Tells why a worker or pool is as it is.', schema: describeSchema },
+    { program: 'carrierarr scale', summary: 'Changes how many workers a pool has.', schema: scaleSchema },
+    { program: 'carrierarr delete', summary: 'Deletes workers and pools.', schema: deleteSchema },
+    { program: 'carrierarr pause', summary: 'Has the reconciler leave a worker or pool alone.', schema: clientSchema },
+    { program: 'carrierarr resume', summary: 'Ends a pause.', schema: clientSchema },
   ]);
 }
 
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
-/** Asks the programs themselves: both are put together, never started, and their registries read. */
+/** Asks the programs themselves: all are put together, never started, and their registries read. */
 async function metrics() {
   const logger = createLogger({ program: 'docs', level: 'silent', format: 'json' });
   const parts = [
     { title: 'Gateway', create: createGateway, config: defaultsOf(gatewaySchema) },
     { title: 'Runner', create: createRunner, config: { ...defaultsOf(runnerSchema), script: 'control-script' } },
+    { title: 'Monitor', create: createMonitor, config: defaultsOf(monitorSchema) },
   ];
   const sections = [];
   for (const { title, create, config } of parts) {
@@ -93,11 +125,11 @@ async function metrics() {
   const shared = createMetrics({ program: 'docs', version: version(), hasProcessMetrics: false });
   return `# Metrics
 
-Generated from the programs; do not edit. A gateway serves them at \`/metrics\` of its address, a runner at \`/metrics\` of
-\`--ops-addr\`, in the format of Prometheus. Beside these there are the usual ones of a Node.js process (\`process_*\`,
+Generated from the programs; do not edit. A gateway serves them at \`/metrics\` of its address, runners and
+monitors at \`/metrics\` of \`--ops-addr\`, in the format of Prometheus. Beside these there are the usual ones of a Node.js process (\`process_*\`,
 \`nodejs_*\`).
 
-${[...sections, metricTable('Both', shared.getMetricsAsArray())].join('\n')}`;
+${[...sections, metricTable('All', shared.getMetricsAsArray())].join('\n')}`;
 }
 
 function metricTable(title, found) {
@@ -122,6 +154,7 @@ const METHOD = /^ {2}\/\*\* (?<about>[^\n]+) \*\/\n {2}(?<name>\w+)\((?<paramete
 const EXAMPLES = {
   ...{ target: 'worker-1', partition: 7, subject: 'alice', clientId: 'id-1', gatewayId: 'gateway-1' },
   id: '01kanhfj7e5xkz3d9q4r8m2v6t-07',
+  ...{ kind: 'Worker', name: 'worker-1' },
 };
 
 /** Names from the code itself, called with example arguments; meanings from its docstrings. */
@@ -133,7 +166,7 @@ async function redisKeys() {
   const rows = [];
   const undocumented = new Set(Object.getOwnPropertyNames(Keys.prototype));
   // Not names that stand in Redis.
-  for (const name of ['constructor', 'at', 'of', 'executionPrefix']) undocumented.delete(name);
+  for (const name of ['constructor', 'at', 'of', 'control', 'executionPrefix']) undocumented.delete(name);
   for (const [index, line] of lines.entries()) {
     const section = SECTION.exec(line)?.[1];
     if (section) rows.push(`\n## For ${section}\n\n| example | what it holds |\n|---|---|`);

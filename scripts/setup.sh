@@ -5,12 +5,13 @@
 #   setup.sh [run|test|bench]
 #
 #   run    redis-server or valkey-server, 7 or newer
-#   test   the same and Chromium or Chrome
+#   test   the same, Chromium or Chrome, and a Python environment with moto and the AWS CLI
 #   bench  the same as run, a C compiler and websocketd
 #
 # On Debian and Ubuntu, as root, what is missing is installed with apt-get. Anywhere else nothing is
 # installed: Docker may stand in for Redis, and otherwise the exact line to run is printed and the
-# exit code is 1. Keeps to bash 3.2, the one on macOS.
+# exit code is 1. The Python environment goes into the user's cache directory and so may be made by
+# anybody who has Python; without one its tests are skipped. Keeps to bash 3.2, the one on macOS.
 
 set -u
 
@@ -18,6 +19,8 @@ mode=${1:-run}
 policy=${SETUP_POLICY_RC_D:-/usr/sbin/policy-rc.d} # a variable so that the tests stay out of /usr
 node_wanted='20.19'
 redis_wanted=7
+python_wanted='3.10'
+requirements=${BASH_SOURCE[0]%/*}/../test/support/moto-requirements.txt
 
 warn() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -67,12 +70,27 @@ has_browser() {
   return 1
 }
 
-# find_missing: sets "missing", of: redis browser compiler websocketd
+# find_aws_tools: sets "aws_tools", the Python environment for the tests. Its name says what is in it.
+find_aws_tools() {
+  aws_tools=$(cksum "$requirements") || exit 1
+  aws_tools=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/carrierarr/aws-tools-${aws_tools%% *}
+}
+has_aws_tools() { [[ -x $aws_tools/bin/python ]]; }
+
+# has_python: one that can make an environment. Debian has the parts that it takes in another package.
+has_python() {
+  python3 -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (${python_wanted/./, }))" >/dev/null 2>&1
+}
+
+# find_missing: sets "missing", of: redis browser python compiler websocketd
 find_missing() {
   missing=''
   has_redis || missing+=' redis'
   case $mode in
-    test) has_browser || missing+=' browser' ;;
+    test)
+      has_browser || missing+=' browser'
+      has_aws_tools || has_python || missing+=' python'
+      ;;
     bench)
       has cc || missing+=' compiler'
       has websocketd || missing+=' websocketd'
@@ -102,6 +120,7 @@ apt_packages() {
       ;;
     # On Ubuntu there is no such package: its Chromium is a snap.
     browser) [[ -n $(candidate chromium) ]] && printf 'chromium' ;;
+    python) printf 'python3-venv' ;;
     compiler) printf 'gcc libc6-dev' ;;
     websocketd) [[ -n $(candidate websocketd) ]] && printf 'websocketd' ;;
   esac
@@ -193,6 +212,7 @@ advice() {
           also+=" && curl -fsSLO https://dl.google.com/linux/direct/$chrome_deb && ${sudo}apt-get install -y ./$chrome_deb"
         fi
         ;;
+      python) apt+=' python3-venv' brew+=' python3' dnf+=' python3' ;;
       compiler)
         apt+=' gcc libc6-dev' dnf+=' gcc'
         has brew && also+=' && xcode-select --install'
@@ -223,6 +243,7 @@ describe() {
   case $1 in
     redis) printf 'redis-server or valkey-server, %s or newer' "$redis_wanted" ;;
     browser) printf 'Chromium or Chrome' ;;
+    python) printf 'Python %s or newer with venv' "$python_wanted" ;;
     compiler) printf 'a C compiler (cc)' ;;
     websocketd) printf 'websocketd (http://websocketd.com/)' ;;
   esac
@@ -248,6 +269,23 @@ give_up() {
   exit 1
 }
 
+# --- the tools for AWS -----------------------------------------------------------------------------
+
+# install_aws_tools: makes the environment beside its place and moves it there whole, so that one which is
+# there is complete, whoever else makes one at the same time.
+install_aws_tools() {
+  local new=$aws_tools.new.$$
+  warn "Installing moto and the AWS CLI for the tests into $aws_tools"
+  if ! { mkdir -p "${aws_tools%/*}" && quietly python3 -m venv "$new" &&
+    quietly "$new/bin/python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements"; }; then
+    rm -rf "$new"
+    return 1
+  fi
+  # mv would put ours into one that another has made meanwhile.
+  if has_aws_tools || ! mv "$new" "$aws_tools"; then rm -rf "$new"; fi
+  has_aws_tools
+}
+
 # --- main ------------------------------------------------------------------------------------------
 
 case $mode in
@@ -258,20 +296,40 @@ case $mode in
     ;;
 esac
 
-check_node
-find_missing
-[[ -z $missing ]] && exit 0
+# finish: all that the system has to give is there.
+finish() {
+  [[ $mode == test ]] && ! has_aws_tools || exit 0
+  if ! has_python; then
+    warn "No python3 ($python_wanted or newer, with venv) found: the tests that pretend to be AWS will be skipped."
+  elif ! install_aws_tools; then
+    warn 'Could not install moto and the AWS CLI; what pip said is above.'
+    # Where we install what is missing, such as in CI, nothing is to be skipped unnoticed.
+    installs && exit 1
+    warn 'The tests that pretend to be AWS will be skipped.'
+  fi
+  exit 0
+}
 
-if [[ $(id -u) == 0 ]] && has apt-get; then
+installs() { [[ $(id -u) == 0 ]] && has apt-get; }
+
+check_node
+[[ $mode == test ]] && find_aws_tools
+find_missing
+[[ -z $missing ]] && finish
+
+if installs; then
   install_by_apt
   find_missing
-  [[ -z $missing ]] && exit 0
+  [[ -z $missing ]] && finish
+else
+  missing=${missing/ python/}
+  [[ -z $missing ]] && finish
 fi
 
 if [[ $missing == *' redis'* ]] && has docker && docker info >/dev/null 2>&1; then
   warn "No redis-server or valkey-server >= $redis_wanted found: the embedded Redis will run through Docker."
   missing=${missing/ redis/}
-  [[ -z $missing ]] && exit 0
+  [[ -z $missing ]] && finish
 fi
 
 # shellcheck disable=SC2086 # a list of words

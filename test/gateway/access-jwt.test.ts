@@ -68,6 +68,7 @@ describe('a JSON Web Token', () => {
     ['that never expires', { iss: good.iss, aud: good.aud, sub: 'alice' }, /claim exp is missing/],
     ['that is not valid yet', { ...good, nbf: nowS + 60 }, /not valid before 2025-01-01T00:01:00/],
     ['without a subject', { iss: good.iss, aud: good.aud, exp: good.exp }, /"sub"/],
+    ['of a monitor', { ...good, sub: 'system:reconciler' }, /begins with system:, which is for monitors/],
     ['with control characters as subject', { ...good, sub: 'a\u001b[31m' }, /"sub"/],
   ])('%s is refused', async (_, payload, message) => {
     const jwt = await started();

@@ -32,6 +32,7 @@ describe('a tokens file', () => {
     ['a token with other letters', 'alice sécret-token-1234567', /some of them others/],
     ['a broken hash', 'alice sha256:abcdef', /64 hex digits/],
     ['a reserved subject', `anonymous ${ALICE}`, /stands for clients without a token/],
+    ['the subject of a monitor', `system:reconciler ${ALICE}`, /begins with system:, which is for monitors/],
     ['a token of two subjects', `alice ${ALICE}\nbob sha256:${sha256(ALICE)}`, /line 2: the token is that of line 1/],
   ])('is refused with %s, without showing the token', (_, text, message) => {
     expect(() => parseTokens(text)).toThrow(message);

@@ -3,7 +3,9 @@
  * is away and while the gateway stops.
  */
 import { Keys } from '@carrierarr/protocol';
+import { defineScripts } from '@carrierarr/store';
 import { expect, test } from 'vitest';
+import { TestMonitor, workerRecord } from '../gateway/status/monitor.js';
 import { Installation } from '../support/installation.js';
 import { until } from '../support/until.js';
 import { type Message, Socket, wsUrl } from '../support/ws-clients.js';
@@ -124,10 +126,12 @@ test('a client that subscribes to a target gets that target alone, and one that 
 
 test('a new client is sent one status message first if workers are known', async () => {
   const it = await Installation.start({ gateways: 1, runners: 0 });
-  const worker = { id: 'i-1', name: 'worker-1', provider: 'ec2', state: 'running' };
+  const connection = it.redis.client();
+  defineScripts(connection);
+  const monitor = new TestMonitor(connection, new Keys('carrierarr'));
   const before = await it.oldClient('before');
   expect(ofTypes(before.socket.messages, 'status')).toEqual([]);
-  await it.redis.client().hset(new Keys('carrierarr').workers(), worker.id, JSON.stringify(worker));
+  await monitor.publish({ upserts: [workerRecord('i-1', { name: 'worker-1' })] });
   await until('the workers to be known', async () => {
     const answer = await fetch(`${it.gateway(0).url}/api/status`);
     return ((await answer.json()) as { workers: unknown[] }).workers.length === 1;
@@ -136,7 +140,7 @@ test('a new client is sent one status message first if workers are known', async
   const status = await after.socket.next('the status', ({ type }) => type === 'status');
   expect(after.socket.messages[0]).toBe(status);
   const { workers, timestamp } = JSON.parse(status['data'] as string) as { workers: unknown[]; timestamp: string };
-  expect(workers).toEqual([worker]);
+  expect(workers).toMatchObject([{ id: 'i-1', name: 'worker-1', provider: 'ec2', state: 'running' }]);
   expect(timestamp).toMatch(RFC_3339);
   expect(ofTypes(after.socket.messages, 'status')).toHaveLength(1);
 });

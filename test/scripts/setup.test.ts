@@ -4,13 +4,14 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
@@ -28,10 +29,11 @@ beforeEach(() => {
   bin = join(home, 'bin');
   policy = join(home, 'policy-rc.d');
   mkdirSync(bin);
-  for (const name of ['sed', 'mv', 'rm', 'chmod', 'cp']) {
+  for (const name of ['sed', 'mv', 'rm', 'chmod', 'cp', 'cksum', 'mkdir']) {
     symlinkSync(execFileSync('/bin/sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).trim(), join(bin, name));
   }
   program('node', 'echo v20.20.2');
+  awsTools();
   user(1000);
 });
 afterEach(() => rmSync(home, { recursive: true, force: true }));
@@ -40,6 +42,19 @@ function program(name: string, body = '', folder = bin): void {
   const path = join(folder, name);
   writeFileSync(path, `#!/bin/sh\necho "${name} $*" >>'${home}/calls'\n${body}\n`);
   chmodSync(path, 0o755);
+}
+
+/** Puts the environment for the tests in place, where setup.sh looks for it. */
+function awsTools(): void {
+  const folder = join(awsToolsFolder(), 'bin');
+  mkdirSync(folder, { recursive: true });
+  program('python', '', folder);
+}
+
+function awsToolsFolder(): string {
+  const requirements = fileURLToPath(new URL('../support/moto-requirements.txt', import.meta.url));
+  const [checksum] = execFileSync('cksum', [requirements], { encoding: 'utf8' }).split(' ');
+  return join(home, '.cache', 'carrierarr', `aws-tools-${checksum}`);
 }
 
 const user = (id: number) => program('id', `echo ${id}`);
@@ -207,6 +222,81 @@ describe('as root with apt-get', () => {
     expect(stderr).toContain('E: no space left');
     expect(stderr).toContain('\n  apt-get update && apt-get install -y --no-install-recommends redis-server\n');
     expect(readFileSync(policy, 'utf8')).toBe(before);
+  });
+});
+
+describe('the tools for AWS', () => {
+  /** A python3 that makes environments, with a pip that ends with this code. */
+  function python(pipCode = 0): void {
+    program('python3', `case "$*" in "-m venv "*) mkdir -p "$3/bin"; cp '${home}/pip' "$3/bin/python";; esac`);
+    program('pip', `[ ${pipCode} = 0 ] || { echo 'no network'; exit ${pipCode}; }`, home);
+  }
+
+  beforeEach(() => {
+    rmSync(awsToolsFolder(), { recursive: true });
+    redis();
+    program('chromium');
+  });
+
+  test('are made once, by anybody who has Python, from pinned versions', async () => {
+    python();
+    const { code, stdout, stderr } = await setup('test');
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+    expect(stderr).toBe(`Installing moto and the AWS CLI for the tests into ${awsToolsFolder()}\n`);
+    expect(calls().find((call) => call.startsWith('pip '))).toMatch(/ -r .*moto-requirements\.txt$/);
+    expect(readdirSync(join(home, '.cache', 'carrierarr'))).toEqual([basename(awsToolsFolder())]);
+
+    rmSync(join(home, 'calls'));
+    expect(await setup('test')).toEqual(silent);
+    expect(calls()).toEqual(['node --version', 'redis-server --version']);
+  });
+
+  test('are nothing to run and bench', async () => {
+    program('cc');
+    program('websocketd');
+    expect(await setup('run')).toEqual(silent);
+    expect(await setup('bench')).toEqual(silent);
+  });
+
+  test('are gone without where there is no Python, and it says so', async () => {
+    program('python3', 'exit 1');
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^No python3 .* the tests that pretend to be AWS will be skipped\.\n$/);
+  });
+
+  test('are gone without where pip fails, and leave nothing half made', async () => {
+    python(1);
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(0);
+    expect(stderr).toContain('no network');
+    expect(stderr).toContain('will be skipped');
+    expect(readdirSync(join(home, '.cache', 'carrierarr'))).toEqual([]);
+  });
+
+  test('must be there where what is missing is installed: as root with apt-get', async () => {
+    python(1);
+    program('apt-get');
+    program('apt-cache');
+    user(0);
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(1);
+    expect(stderr).not.toContain('skipped');
+  });
+
+  test('as root with apt-get the missing part of Python is installed', async () => {
+    program('python3', 'exit 1');
+    python();
+    program('python-part', readFileSync(join(bin, 'python3'), 'utf8'), home);
+    program('python3', 'exit 1');
+    program('apt-get', `case "$*" in *install*) cp '${home}/python-part' '${bin}/python3';; esac`);
+    program('apt-cache');
+    user(0);
+    expect(await setup('test')).toMatchObject({ code: 0 });
+    expect(calls().filter((call) => /^apt-get.* install /.test(call))).toEqual([
+      expect.stringMatching(/ --no-install-recommends python3-venv$/),
+    ]);
+    expect(existsSync(awsToolsFolder())).toBe(true);
   });
 });
 

@@ -1,11 +1,11 @@
-/** Redis, gateways and runners for one scenario, whose control script is the witness, and the verdict on its history. */
+/** Redis, gateways, runners and monitors for one scenario, whose control script is the witness, and the verdict on its history. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFailed, onTestFinished } from 'vitest';
 import { type JournalEvent, parseJournal } from './history.js';
 import { checkHistory, type HistoryReport, summarise } from './history-checker.js';
-import { type Program, startGateway, startRunner, WORKSPACE } from './programs.js';
+import { type Program, startGateway, startMonitor, startRunner, WORKSPACE } from './programs.js';
 import { Recorder } from './recorder.js';
 import { startRedis, type TestRedis } from './redis.js';
 import { until } from './until.js';
@@ -17,6 +17,8 @@ const GATEWAY_FLAGS = [
   ...['--drain-delay', '100ms', '--drain-spread', '300ms', '--shutdown-grace', '5s'],
 ];
 const RUNNER_FLAGS = ['--kill-grace', '1s', '--shutdown-grace', '30s'];
+/** Scripts are asked as often as a monitor may. */
+const MONITOR_FLAGS = ['--poll', '1s'];
 const LOG_CHARS_SHOWN = 3_000;
 
 export interface InstallationOptions {
@@ -24,6 +26,11 @@ export interface InstallationOptions {
   runners?: number;
   gatewayFlags?: readonly string[];
   runnerFlags?: readonly string[];
+  /** None by default. */
+  monitors?: number;
+  monitorFlags?: readonly string[];
+  /** Variables of the monitors, such as those that say which cloud they watch. */
+  monitorEnv?: Record<string, string>;
   /** By default the witness. */
   script?: string;
   /** Variables of the runners, which scripts inherit. */
@@ -34,6 +41,7 @@ export class Installation {
   readonly recorder = new Recorder();
   readonly gateways: Program[] = [];
   readonly runners: Program[] = [];
+  readonly monitors: Program[] = [];
   readonly #clients: { stop(): void }[] = [];
   readonly #retired: Program[] = [];
   #names = 0;
@@ -56,6 +64,7 @@ export class Installation {
     await Promise.all([
       ...Array.from({ length: options.gateways ?? 2 }, () => it.addGateway()),
       ...Array.from({ length: options.runners ?? 2 }, () => it.addRunner()),
+      ...Array.from({ length: options.monitors ?? 0 }, () => it.addMonitor()),
     ]);
     return it;
   }
@@ -91,10 +100,20 @@ export class Installation {
     return program;
   }
 
-  /** Takes a gateway or runner that ends or has ended out of the lists, so that nobody connects to it any more. */
+  /** One more monitor, ready: it leads or stands by. `redisUrl`: by another way to the same Redis. */
+  async addMonitor({ redisUrl = this.redis.url }: { redisUrl?: string } = {}): Promise<Program> {
+    const name = `monitor-${(this.#names += 1)}`;
+    const flags = [...MONITOR_FLAGS, ...(this.options.monitorFlags ?? [])];
+    const program = startMonitor({ name, redisUrl, flags, env: this.options.monitorEnv ?? {} });
+    this.monitors.push(program);
+    await program.ready();
+    return program;
+  }
+
+  /** Takes a program that ends or has ended out of the lists, so that nobody connects to it any more. */
   retire(program: Program): void {
     this.#retired.push(program);
-    for (const list of [this.gateways, this.runners]) {
+    for (const list of [this.gateways, this.runners, this.monitors]) {
       const index = list.indexOf(program);
       if (index >= 0) list.splice(index, 1);
     }
@@ -189,7 +208,7 @@ export class Installation {
   }
 
   #programs(): Program[] {
-    return [...this.gateways, ...this.runners, ...this.#retired];
+    return [...this.gateways, ...this.runners, ...this.monitors, ...this.#retired];
   }
 
   #showLogs(): void {

@@ -165,3 +165,15 @@ export function startRunner(options: {
   args.push('--script', options.script, '--runner-id', options.name, ...(options.flags ?? []));
   return startProgram({ name: options.name, listens: LOGGED_PORT, args, ...(options.env && { env: options.env }) });
 }
+
+/** `carrierarr monitor` with its probes on a loopback port. */
+export function startMonitor(options: {
+  name: string;
+  redisUrl: string;
+  flags?: readonly string[];
+  env?: Record<string, string>;
+}): Program {
+  const args = ['monitor', '--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
+  args.push('--monitor-id', options.name, ...(options.flags ?? []));
+  return startProgram({ name: options.name, listens: LOGGED_PORT, args, ...(options.env && { env: options.env }) });
+}

@@ -4,6 +4,8 @@
  */
 export const EXIT = {
   done: 0,
+  /** Some of several things failed (`apply`, `delete`, `get` with names), or there are differences (`diff`). */
+  partly: 1,
   usage: 2,
   /** carrierarr itself failed: no connection, no permission, a lost runner. */
   ours: 125,

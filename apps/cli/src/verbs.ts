@@ -12,7 +12,7 @@ interface VerbEntry {
 export const VERBS: Readonly<Record<string, VerbEntry>> = {
   up: {
     group: 'Start',
-    summary: 'Gateway and runner in one process, with a Redis of its own: everything on one machine.',
+    summary: 'Gateway, runner and monitor in one process, with a Redis of its own: everything on one machine.',
     load: async () => (await import('./commands/up.js')).up,
   },
   gateway: {
@@ -24,6 +24,11 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     group: 'Start',
     summary: 'A runner: it executes the control script.',
     load: async () => (await import('./commands/runner.js')).runner,
+  },
+  monitor: {
+    group: 'Start',
+    summary: 'A monitor: it watches the workers and keeps them as their owners asked.',
+    load: async () => (await import('./commands/monitor.js')).monitor,
   },
   run: {
     group: 'Use',
@@ -47,7 +52,47 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
   },
   get: {
     group: 'Use',
-    summary: 'List executions (the newest first) or targets.',
+    summary: 'List workers, pools, what monitors see, executions (the newest first) or targets.',
     load: async () => (await import('./commands/get.js')).get,
+  },
+  apply: {
+    group: 'Use',
+    summary: 'Make workers and pools be as files say.',
+    load: async () => (await import('./commands/apply.js')).apply,
+  },
+  diff: {
+    group: 'Use',
+    summary: 'Show how applying files would change workers and pools.',
+    load: async () => (await import('./commands/diff.js')).diff,
+  },
+  describe: {
+    group: 'Use',
+    summary: 'Say all there is of a worker or pool: why it is as it is, and what comes next.',
+    load: async () => (await import('./commands/describe.js')).describe,
+  },
+  plan: {
+    group: 'Use',
+    summary: 'Say what would be done about workers or pools now, or if files were applied.',
+    load: async () => (await import('./commands/plan.js')).plan,
+  },
+  scale: {
+    group: 'Use',
+    summary: 'Change how many workers a pool has.',
+    load: async () => (await import('./commands/scale.js')).scale,
+  },
+  pause: {
+    group: 'Use',
+    summary: 'Leave workers or pools alone: look, but do nothing.',
+    load: async () => (await import('./commands/pause.js')).pause,
+  },
+  resume: {
+    group: 'Use',
+    summary: 'Look after paused workers or pools again.',
+    load: async () => (await import('./commands/pause.js')).resume,
+  },
+  delete: {
+    group: 'Use',
+    summary: 'Delete workers or pools and terminate their machines, unless with --orphan.',
+    load: async () => (await import('./commands/delete.js')).deleteVerb,
   },
 };

@@ -3,7 +3,7 @@
  * gateway could not rebuild from Redis.
  */
 import type { Clock, Component, Logger, Readiness, RedisSettings, Registry } from '@carrierarr/platform';
-import { createRedis, printAddress, version, waitForRedis } from '@carrierarr/platform';
+import { createRedis, printAddress, sleep, version, waitForRedis } from '@carrierarr/platform';
 import { Keys } from '@carrierarr/protocol';
 import {
   checkStoreFormat,
@@ -13,7 +13,11 @@ import {
   ExecutionHistory,
   OutputLog,
   type RedisConnection,
+  ResourceEvents,
+  ResourceFollow,
+  ResourceStore,
   RunnerRegistry,
+  WorkerStatusStore,
 } from '@carrierarr/store';
 import { Counter, Gauge } from 'prom-client';
 import uWS from 'uWebSockets.js';
@@ -29,12 +33,15 @@ import { PageReader } from './delivery/page-reader.js';
 import { registerHttp } from './http/register.js';
 import { Listener } from './listener.js';
 import { RedisHealth } from './redis-health.js';
-import { Status } from './status.js';
+import { StatusFeed } from './status/status-feed.js';
 import { Endpoint } from './ws/endpoint.js';
 import { Messages } from './ws/messages.js';
 import { Subscriptions } from './ws/subscriptions.js';
 
 export { type GatewayConfig, gatewaySchema, validateGatewayConfig } from './config.js';
+
+/** How long the start waits until all resources are known, ms. */
+const FOLLOW_START_MS = 2_000;
 
 export interface GatewayOptions {
   config: GatewayConfig;
@@ -109,7 +116,19 @@ export function createGateway(options: GatewayOptions): Gateway {
     runners: new RunnerRegistry(connection, keys),
     queueLengthMax: config.queueLengthMax,
   });
-  const status = new Status({ connection, keys, redis, clock });
+  const status = new StatusFeed({
+    ...{ keys, redis, clock, logger, metrics, clientBufferBytes: config.clientBufferBytes },
+    subscriber: createRedis(redisSettings, { name: 'gateway-status', role: 'subscriber', logger }),
+    store: new WorkerStatusStore({ connection, keys }),
+  });
+  const resourceStore = new ResourceStore({ connection, keys });
+  const resourceSubscriber = createRedis(redisSettings, { name: 'gateway-resources', role: 'subscriber', logger });
+  const follow = new ResourceFollow({
+    ...{ subscriber: resourceSubscriber, keys, store: resourceStore, clock },
+    onError: (error) => {
+      if (redis.state.kind === 'available') logger.warn({ err: error }, 'cannot follow the resources; trying again');
+    },
+  });
   const refusals = new Counter({
     name: 'carrierarr_gateway_ws_refusals_total',
     help: 'WebSocket connections and messages that were refused, by error code.',
@@ -120,7 +139,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const messages = new Messages({
     ...{ commands, guard, clock, logger, onRefused },
     subscriptions: new Subscriptions({
-      ...{ fanout, log, redis: connection, keys, clock },
+      ...{ fanout, log, redis: connection, keys, clock, status },
       subscriptionsMax: config.subscriptionsMax,
     }),
     messageBytesMax: config.messageBytesMax,
@@ -131,13 +150,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     onAuthenticated: (client) => endpoint.welcome(client),
   });
   const endpoint: Endpoint = new Endpoint({
-    ...{ fanout, messages, guard, limits, clock, logger, onRefused, random: Math.random },
+    ...{ fanout, messages, guard, limits, clock, logger, status, onRefused, random: Math.random },
     idleTimeoutMs: config.idleTimeout,
     unauthenticatedTimeoutMs: config.unauthenticatedTimeout,
-    async statusText() {
-      const document = await status.read();
-      return document.workers.length > 0 ? JSON.stringify(document) : null;
-    },
     hello: {
       gateway: gatewayId,
       version: version(),
@@ -164,6 +179,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   endpoint.register(app);
   const http = registerHttp(app, {
     ...{ config, guard, commands, history, log, status, redis, readiness, metrics, limits, clock, logger },
+    ...{ commandStore: store, resourceStore, resourceEvents: new ResourceEvents({ connection, keys }), follow },
     clientCount: () => endpoint.connectionCount,
     wakeOn: (target, onChange) => fanout.wakeOn(target, onChange),
   });
@@ -187,6 +203,9 @@ export function createGateway(options: GatewayOptions): Gateway {
         readiness.set('output', false, 'the Redis subscription has yet to answer');
         await redis.start();
         await fanout.start();
+        await status.start();
+        // A resource that only a newer version can read must not keep everything else from being served.
+        await Promise.race([follow.start(), sleep(clock, FOLLOW_START_MS)]);
         endpoint.start();
         await listener.listen();
       } catch (error) {
@@ -211,6 +230,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       http.stop();
       endpoint.stop();
       fanout.stop();
+      status.stop();
+      follow.stop();
       redis.stop();
       authenticator.stop();
       listener.close();
@@ -218,6 +239,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       void drain.close().catch(() => undefined);
       connection.disconnect();
       subscriber?.disconnect();
+      resourceSubscriber.disconnect();
     },
   } as Gateway & { abandon(): void };
 }

@@ -43,6 +43,8 @@ const CLIENT_NOTES: Readonly<Record<ClientType, MessageNote>> = {
       { type: 'subscribe', target },
       { type: 'subscribe', target: 'gpu-*', tail: 100, batch: true },
       { type: 'subscribe', target, since: { epoch, offset: 1041 } },
+      { type: 'subscribe', workers: true },
+      { type: 'subscribe', workers: { epoch, version: 311 } },
     ],
   },
   unsubscribe: { examples: [{ type: 'unsubscribe', target: 'gpu-*' }] },
@@ -145,6 +147,21 @@ const SERVER_NOTES: Readonly<Record<ServerType, MessageNote>> = {
   },
   degraded: { askedBy: NOTICES, examples: [{ type: 'degraded', timestamp, reason: 'no answer within 1000 ms' }] },
   restored: { askedBy: NOTICES, examples: [{ type: 'restored', timestamp }] },
+  workers: {
+    askedBy: 'a `subscribe` with `workers`',
+    examples: [
+      {
+        ...{ type: 'workers', timestamp, epoch, version: 312, full: false },
+        workers: [
+          {
+            ...{ id: 'i-0a1b', name: target, provider: 'ec2', state: 'running', target, mapped_by: 'tag:Name' },
+            ...{ source: 'ec2/eu-central-1', version: 312, observed_at: timestamp },
+          },
+        ],
+        removed: ['i-09ff'],
+      },
+    ],
+  },
   migrate: { askedBy: NOTICES, examples: [{ type: 'migrate', timestamp, delay_ms: 2_500, deadline_ms: 25_000 }] },
 };
 

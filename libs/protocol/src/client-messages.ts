@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { argsSchema, clientIdSchema, targetPatternSchema, verbSchema } from './names.js';
+import { statusPointSchema } from './worker-status.js';
 
 /** Largest value of `tail`, in lines. */
 export const TAIL_MAX = 10_000;
@@ -62,6 +63,13 @@ export const subscribeMessageSchema = z
       .optional()
       .meta({ description: 'Output comes as `lines` messages, many lines each. Implies `offsets`.' }),
     notices: z.boolean().optional().meta({ description: 'Asks for `degraded`, `restored` and `migrate`.' }),
+    workers: z
+      .union([z.literal(true), statusPointSchema])
+      .optional()
+      .meta({
+        description:
+          'Asks for `workers` in place of `status`: all of them, or what changed after the last one seen. Without `target` it changes nothing about output.',
+      }),
   })
   .meta({
     description:

@@ -82,6 +82,21 @@ export const ERRORS = {
     http: 503,
     close: 1012,
   },
+  conflict: {
+    meaning: 'The resource was changed by somebody else meanwhile, or the change would contradict another resource.',
+    retryable: false,
+    http: 409,
+  },
+  expired: {
+    meaning: 'The resourceVersion is too old to go on from, or of a lost store: list again, and watch from there.',
+    retryable: false,
+    http: 410,
+  },
+  bad_resource: {
+    meaning: 'The resource does not fit its schema, or asks for what cannot be; `issues` lists each problem.',
+    retryable: false,
+    http: 422,
+  },
   history_trimmed: { meaning: 'Output older than the history bounds was asked for.', retryable: false, http: 410 },
   command_not_allowed: {
     meaning: "The verb is not in the runner's list of allowed verbs.",
@@ -121,16 +136,29 @@ export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(ERRORS, text);
 }
 
+/** One thing that is wrong with a resource. */
+export interface Issue {
+  /** Where, such as `spec.schedule.windows.0.start`; empty for the whole. */
+  path: string;
+  /** What was received, shortened; left out where nothing was. */
+  value?: string;
+  /** What is allowed. */
+  message: string;
+}
+
 /** An error meant for the client: `message` says what was received and what to do. */
 export class ClientError extends Error {
   override name = 'ClientError';
   constructor(
     readonly code: ErrorCode,
     message: string,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { issues?: readonly Issue[] },
   ) {
     super(message, options);
+    this.issues = options?.issues;
   }
+  /** Every problem of a resource, for `bad_resource`. */
+  readonly issues: readonly Issue[] | undefined;
   /** True if the same request may succeed later. */
   get retryable(): boolean {
     return ERRORS[this.code].retryable;

@@ -11,3 +11,4 @@ export { openApiDocument } from './openapi.js';
 export * from './records.js';
 export * from './server-messages.js';
 export * from './worker-status.js';
+export * from './resources.js';

@@ -8,6 +8,8 @@
  * patterns, so PSUBSCRIBE is no way to do that.)
  */
 
+import type { ResourceKind } from './resources.js';
+
 /** Number of partitions. Part of the stored format: changing it needs a migration. */
 export const PARTITIONS = 64;
 
@@ -166,12 +168,75 @@ export class Keys {
   retentionLock(): string {
     return `${this.prefix}:{runners}:retention`;
   }
-  /** Hash: worker id to WorkerStatus (JSON); written by monitors. */
-  workers(): string {
-    return `${this.prefix}:{status}:workers`;
+
+  // --- monitors and desired state: one slot, so that each write can check who leads ---------------------------------
+
+  private control(name: string): string {
+    return `${this.prefix}:{control}:${name}`;
   }
-  /** Channel: a monitor changed the workers' status. */
+
+  /** Hash: the monitor that leads (`holder`), its `fence`, and until when (`until`, Redis' ms). */
+  leader(): string {
+    return this.control('leader');
+  }
+  /** Integer: the last fence given to a leader. */
+  leaderFence(): string {
+    return this.control('leader-fence');
+  }
+  /** Channel: the leader has gone, or there is a new one. */
+  leaderChannel(): string {
+    return this.control('leader-changed');
+  }
+  /** Hash: worker id to WorkerRecord (JSON). */
+  workers(): string {
+    return this.control('workers');
+  }
+  /** Sorted set: worker id by the status version of its last change. */
+  workerVersions(): string {
+    return this.control('worker-versions');
+  }
+  /** Sorted set: ids of workers that were removed, by the version of that. */
+  removedWorkers(): string {
+    return this.control('workers-removed');
+  }
+  /** Hash: worker id to when it was last seen (epoch ms), for workers that are looked at one by one. */
+  workersSeen(): string {
+    return this.control('workers-seen');
+  }
+  /** Hash: `epoch`, `version`, and `floor` (the newest version whose removals are forgotten) of the status. */
+  statusMeta(): string {
+    return this.control('status');
+  }
+  /** Hash: source to SourceReport (JSON). */
+  sources(): string {
+    return this.control('sources');
+  }
+  /** Channel: the status changed; the message is its version. */
   statusChannel(): string {
-    return `${this.prefix}:{status}:changed`;
+    return this.control('status-changed');
+  }
+  /** Hash: name to `<revision> <resource, JSON without its resourceVersion>`. */
+  resources(kind: ResourceKind): string {
+    return this.control(`resources:${kind}`);
+  }
+  /** Integer: revision of the newest change of any resource. */
+  resourceRevision(): string {
+    return this.control('revision');
+  }
+  /** Stream of changes of resources; an entry's id is `<revision>-0`. */
+  resourceJournal(): string {
+    return this.control('journal');
+  }
+  /** Channel: a resource changed; the message is the revision. */
+  resourceChannel(): string {
+    return this.control('resources-changed');
+  }
+  /** Hash: `[type, reason, message]` (JSON) to `<count> <first ms> <last ms>`. */
+  resourceEvents(kind: ResourceKind, name: string): string {
+    return this.control(`events:${kind}:${name}`);
+  }
+  /** Integer: the newest leader's fence that a partition knows; commands of older leaders are refused. */
+  controllerFence(partition: number): string {
+    return this.at(partition, 'controller');
   }
 }

@@ -7,16 +7,44 @@ import { type ErrorCode, ERRORS } from './errors.js';
 import {
   acceptedBodySchema,
   commandBodySchema,
+  deleteQuerySchema,
+  dryRunBodySchema,
   errorBodySchema,
   executionsBodySchema,
   executionsQuerySchema,
+  observedBodySchema,
   outputQuerySchema,
+  planBodySchema,
+  resourceEventsBodySchema,
+  resourcesQuerySchema,
+  statusQuerySchema,
   targetsBodySchema,
+  watchLineSchema,
+  workerListSchema,
+  workerPoolListSchema,
+  workerPoolStatusBodySchema,
+  workerStatusBodySchema,
 } from './http.js';
 import { type JsonSchema, jsonSchemas } from './json-schema.js';
 import { targetSchema } from './names.js';
 import { executionSchema, targetStateSchema } from './records.js';
-import { statusDocumentSchema, workerStatusSchema } from './worker-status.js';
+import {
+  conditionSchema,
+  givenCommandSchema,
+  metadataSchema,
+  RESOURCE_PLURALS,
+  resourceEventSchema,
+  resourceNameSchema,
+  type ResourceKind,
+  scheduleSchema,
+  workerManifestSchema,
+  workerPoolManifestSchema,
+  workerPoolResourceSchema,
+  workerPoolSpecSchema,
+  workerResourceSchema,
+  workerSpecSchema,
+} from './resources.js';
+import { seenWorkerSchema, sourceReportSchema, statusDocumentSchema, workerStatusSchema } from './worker-status.js';
 
 const SCHEMAS = {
   Command: commandBodySchema,
@@ -34,6 +62,35 @@ const SCHEMAS = {
   Targets: targetsBodySchema,
   WorkerStatus: workerStatusSchema,
   Status: statusDocumentSchema,
+  SeenWorker: seenWorkerSchema,
+  SourceReport: sourceReportSchema,
+  Observed: observedBodySchema,
+  Metadata: metadataSchema,
+  Condition: conditionSchema,
+  Schedule: scheduleSchema,
+  WorkerSpec: workerSpecSchema,
+  WorkerPoolSpec: workerPoolSpecSchema,
+  GivenCommand: givenCommandSchema,
+  ResourceEvent: resourceEventSchema,
+  Worker: workerResourceSchema,
+  WorkerList: workerListSchema,
+  WorkerManifest: workerManifestSchema,
+  WorkerResourceStatus: workerStatusBodySchema,
+  WorkerPool: workerPoolResourceSchema,
+  WorkerPoolList: workerPoolListSchema,
+  WorkerPoolManifest: workerPoolManifestSchema,
+  WorkerPoolStatus: workerPoolStatusBodySchema,
+  MergePatch: z.looseObject({}).meta({ description: 'Parts of the resource; null removes a field (RFC 7396).' }),
+  Manifests: z
+    .union([
+      z.discriminatedUnion('kind', [workerManifestSchema, workerPoolManifestSchema]),
+      z.array(z.discriminatedUnion('kind', [workerManifestSchema, workerPoolManifestSchema])),
+    ])
+    .meta({ description: 'One manifest, or a list of them.' }),
+  WatchLine: watchLineSchema,
+  ResourceEvents: resourceEventsBodySchema,
+  Plan: planBodySchema,
+  DryRun: dryRunBodySchema,
   Health: z.object({ status: z.literal('healthy'), clients: z.int().meta({ description: 'WebSocket clients.' }) }),
   Readiness: z.object({
     ready: z.boolean(),
@@ -49,7 +106,7 @@ type SchemaName = keyof typeof SCHEMAS;
 type Body = SchemaName | Readonly<Record<string, string>>;
 
 interface Operation {
-  method: 'get' | 'post' | 'delete';
+  method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   path: string;
   id: string;
   summary: string;
@@ -60,7 +117,9 @@ interface Operation {
   params?: Readonly<Record<string, z.ZodType>>;
   query?: z.ZodType;
   body?: SchemaName;
-  answers: Readonly<Record<number, readonly [description: string, body: Body]>>;
+  /** Default: JSON. */
+  bodyTypes?: readonly string[];
+  answers: Readonly<Record<number, readonly [description: string, ...bodies: Body[]]>>;
   headers?: Readonly<Record<string, string>>;
   /** Beside those of every route. */
   errors?: readonly ErrorCode[];
@@ -75,6 +134,91 @@ const CLOSED_ERRORS: readonly ErrorCode[] = [
   'rate_limited',
   'unavailable',
 ];
+
+const MANIFEST_TYPES = ['application/json', 'application/yaml'] as const;
+
+/** What there is for each kind of resource alike. */
+function resourceOperations(kind: ResourceKind): Operation[] {
+  const path = `/api/v1/${RESOURCE_PLURALS[kind]}`;
+  const one = { path: `${path}/{name}`, params: { name: resourceNameSchema } };
+  const isWorker = kind === 'Worker';
+  return [
+    {
+      ...{ method: 'get', path, id: `list${kind}s` },
+      summary: `All ${kind} resources by name; with \`watch=true\` also what changes about them.`,
+      description:
+        'A watch is JSON lines, each a `WatchLine`. A BOOKMARK now and then says up to where it is complete, so that it ' +
+        'can be resumed there with `resourceVersion`, at any gateway. The last line of a watch that the gateway ends is an ERROR.',
+      query: resourcesQuerySchema,
+      answers: {
+        200: [
+          'The list. With `Accept: application/yaml` as YAML; with `watch=true` as JSON lines.',
+          `${kind}List`,
+          { 'application/x-ndjson': 'A `WatchLine` a line.' },
+        ],
+      },
+      errors: ['expired', 'too_many_connections'],
+    },
+    {
+      ...{ method: 'get', ...one, id: `get${kind}` },
+      summary: `One ${kind}.`,
+      answers: { 200: ['The resource. With `Accept: application/yaml` as YAML.', kind] },
+      errors: ['not_found'],
+    },
+    {
+      ...{ method: 'put', ...one, id: `put${kind}` },
+      summary: `Creates a ${kind}, or replaces its labels and spec.`,
+      description:
+        'What GET answers is accepted: `status` and metadata of the server are left aside. With `If-Match`, or ' +
+        '`metadata.resourceVersion` in the body, it is written only if nothing was written since that version; `If-None-Match: *` ' +
+        'only creates.' +
+        (isWorker ? ' Of a Worker that a pool made only `paused` can be changed: change the pool.' : ''),
+      body: `${kind}Manifest`,
+      bodyTypes: MANIFEST_TYPES,
+      answers: { 200: ['Replaced, or the same already.', kind], 201: ['Created.', kind] },
+      errors: ['message_too_large', 'conflict', 'bad_resource'],
+    },
+    {
+      ...{ method: 'patch', ...one, id: `patch${kind}` },
+      summary: `Changes parts of a ${kind}, by a JSON merge patch.`,
+      description: 'Without a version it is tried again when somebody else writes at the same time.',
+      body: 'MergePatch',
+      bodyTypes: ['application/merge-patch+json', 'application/json'],
+      answers: { 200: ['Changed, or the same already.', kind] },
+      errors: ['not_found', 'message_too_large', 'conflict', 'bad_resource'],
+    },
+    {
+      ...{ method: 'delete', ...one, id: `delete${kind}` },
+      summary: isWorker ? 'Lets a Worker go, and terminates its machine.' : 'Lets a WorkerPool go, with its Workers.',
+      query: deleteQuerySchema,
+      answers: { 202: ['It is marked; it goes when its finalizers are done.', kind], 200: ['It is gone.', kind] },
+      errors: ['not_found', 'conflict'],
+    },
+    {
+      ...{ method: 'get', path: `${one.path}/status`, params: one.params, id: `get${kind}Status` },
+      summary: 'How far the reconciler has got with it.',
+      answers: {
+        200: [
+          'The status; `{}` while it has not been looked at.',
+          isWorker ? 'WorkerResourceStatus' : 'WorkerPoolStatus',
+        ],
+      },
+      errors: ['not_found'],
+    },
+    {
+      ...{ method: 'get', path: `${one.path}/plan`, params: one.params, id: `plan${kind}` },
+      summary: 'What the reconciler would do about it now. Nothing is done.',
+      answers: { 200: ['The plan.', 'Plan'] },
+      errors: ['not_found'],
+    },
+    {
+      ...{ method: 'get', path: `${one.path}/events`, params: one.params, id: `list${kind}Events` },
+      summary: 'What happened to it, kept for a week.',
+      answers: { 200: ['The events.', 'ResourceEvents'] },
+      errors: ['not_found'],
+    },
+  ];
+}
 
 const OPERATIONS: readonly Operation[] = [
   {
@@ -106,7 +250,24 @@ const OPERATIONS: readonly Operation[] = [
   {
     ...{ method: 'get', path: '/api/status', id: 'status' },
     summary: 'What monitors know of the workers.',
+    description: 'While Redis is away, what was known before, as old as `timestamp` and `observed_at` say.',
+    query: statusQuerySchema,
     answers: { 200: ['All workers; none is an empty list.', 'Status'] },
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/observed', id: 'observed' },
+    summary: 'What monitors know of the workers and how fresh that is, and of each source.',
+    answers: { 200: ['All workers, vanished ones too.', 'Observed'] },
+  },
+  ...resourceOperations('Worker'),
+  ...resourceOperations('WorkerPool'),
+  {
+    ...{ method: 'post', path: '/api/v1/plan', id: 'dryRun' },
+    summary: 'What writing manifests would change, and what the reconciler would then do. Nothing is written.',
+    body: 'Manifests',
+    bodyTypes: MANIFEST_TYPES,
+    answers: { 200: ['One item for each manifest.', 'DryRun'] },
+    errors: ['message_too_large', 'conflict', 'bad_resource'],
   },
   {
     ...{ method: 'post', path: '/api/v1/targets/{target}/commands', id: 'submitCommand' },
@@ -202,6 +363,7 @@ function operationObject(operation: Operation): JsonSchema {
     params = {},
     query,
     body,
+    bodyTypes,
     answers,
     headers,
     errors = [],
@@ -216,10 +378,10 @@ function operationObject(operation: Operation): JsonSchema {
     ...(description !== undefined && { description }),
     ...(isOpen && { security: [] }),
     ...(parameters.length > 0 && { parameters }),
-    ...(body !== undefined && { requestBody: { required: true, content: contentOf(body) } }),
+    ...(body !== undefined && { requestBody: { required: true, content: contentOf(body, bodyTypes) } }),
     responses: {
       ...Object.fromEntries(
-        Object.entries(answers).map(([status, [text, answer]]) => [
+        Object.entries(answers).map(([status, [text, ...bodies]]) => [
           status,
           {
             description: text,
@@ -231,7 +393,7 @@ function operationObject(operation: Operation): JsonSchema {
                 ]),
               ),
             }),
-            content: contentOf(answer),
+            content: Object.assign({}, ...bodies.map((answer) => contentOf(answer))),
           },
         ]),
       ),
@@ -252,8 +414,10 @@ function errorResponses(codes: readonly ErrorCode[]): Record<string, JsonSchema>
   );
 }
 
-function contentOf(body: Body): JsonSchema {
-  if (typeof body === 'string') return { 'application/json': { schema: { $ref: `#/components/schemas/${body}` } } };
+function contentOf(body: Body, types: readonly string[] = ['application/json']): JsonSchema {
+  if (typeof body === 'string') {
+    return Object.fromEntries(types.map((type) => [type, { schema: { $ref: `#/components/schemas/${body}` } }]));
+  }
   return Object.fromEntries(
     Object.entries(body).map(([type, description]) => [type, { schema: { type: 'string', description } }]),
   );

@@ -36,6 +36,15 @@ export const executionSchema = z.object({
 });
 export type Execution = z.infer<typeof executionSchema>;
 
+/** No client's subject begins so: whoever could call itself a monitor would share its ids and pass for it. */
+export const SYSTEM_SUBJECT_PREFIX = 'system:';
+
+/**
+ * Who asks where no client does: `reconciler` to bring a worker to where it is wanted, `monitor` to learn its status from
+ * its script. Idempotency ids hold for one subject, so a subject that changed would have its commands given twice.
+ */
+export const SYSTEM_SUBJECTS = { reconciler: 'system:reconciler', monitor: 'system:monitor' } as const;
+
 /** What a runner says about itself, for `no_runner`, for people, and for reclaiming after a restart. */
 export const runnerSchema = z.object({
   id: z.string(),

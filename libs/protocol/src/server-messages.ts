@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { outcomeSchema } from './entry.js';
+import { seenWorkerSchema } from './worker-status.js';
 
 const timestamp = z.iso.datetime({ offset: true }).meta({ description: 'RFC 3339.' });
 const target = z.string();
@@ -61,7 +62,10 @@ export const statusMessageSchema = z
     timestamp,
     data: z.string().meta({ description: 'JSON text of a status document.' }),
   })
-  .meta({ description: 'All known workers. Comes right after connecting, if there are any.' });
+  .meta({
+    description:
+      'All known workers. Comes right after connecting, if there are any, and when something has changed, at most once a second.',
+  });
 
 export const pongMessageSchema = z
   .object({ type: z.literal('pong'), timestamp })
@@ -166,6 +170,22 @@ export const migrateMessageSchema = z
   })
   .meta({ description: 'The gateway will shut down: connect to another one.' });
 
+export const workersMessageSchema = z
+  .object({
+    type: z.literal('workers'),
+    timestamp,
+    epoch: z.string().meta({ description: 'Versions compare only within one epoch.' }),
+    version: z
+      .int()
+      .meta({ description: 'Version of the status with this change; resume with it and `epoch` at any gateway.' }),
+    full: z.boolean().meta({ description: 'True: these are all workers, and whoever is not among them is gone.' }),
+    workers: z
+      .array(seenWorkerSchema)
+      .meta({ description: 'New and changed ones, whole; one with `gone_at` has vanished.' }),
+    removed: z.array(z.string()).meta({ description: 'Ids of workers to forget.' }),
+  })
+  .meta({ description: 'What changed about the workers. The first one answers the `subscribe`, also if nothing has.' });
+
 /** Every server message by type, with whether an old client may receive it. */
 export const SERVER_MESSAGES = {
   stdout: { schema: stdoutMessageSchema, optIn: false },
@@ -185,6 +205,7 @@ export const SERVER_MESSAGES = {
   degraded: { schema: degradedMessageSchema, optIn: true },
   restored: { schema: restoredMessageSchema, optIn: true },
   migrate: { schema: migrateMessageSchema, optIn: true },
+  workers: { schema: workersMessageSchema, optIn: true },
 } as const;
 type Schemas = { [T in keyof typeof SERVER_MESSAGES]: z.infer<(typeof SERVER_MESSAGES)[T]['schema']> };
 export type ServerMessage = Schemas[keyof Schemas];

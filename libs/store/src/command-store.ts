@@ -21,6 +21,10 @@ export interface Submission {
   clientId?: string;
   timeoutMs?: number;
   idempotent: boolean;
+  /** For commands of the leading monitor: refused as 'deposed' where a newer leader is known. */
+  leaderFence?: number;
+  /** Of a leader's: refused as 'busy' where something runs or waits, or may still run after a loss. */
+  onlyIfIdle?: boolean;
 }
 
 export type SubmitAnswer =
@@ -29,6 +33,9 @@ export type SubmitAnswer =
   | { kind: 'conflict'; execution: string }
   | { kind: 'queue-full'; length: number }
   | { kind: 'too-many-pending'; targets: number };
+
+/** What a leader is answered. `fence`: of the newest leader. */
+export type FencedSubmitAnswer = SubmitAnswer | { kind: 'deposed'; fence: number } | { kind: 'busy' };
 
 export type ClaimAnswer =
   | { kind: 'claimed'; execution: Execution; fence: number }
@@ -118,7 +125,10 @@ export class CommandStore {
    * for its target before. It is started by a drain job, which the caller must add (the sweeper does if it cannot).
    * A rejection leaves unknown whether it was accepted; with a `clientId`, submit again to find out.
    */
-  async submit(submission: Submission): Promise<SubmitAnswer> {
+  submit(submission: Submission & { leaderFence?: never; onlyIfIdle?: never }): Promise<SubmitAnswer>;
+  submit(submission: Submission & { onlyIfIdle?: never }): Promise<Exclude<FencedSubmitAnswer, { kind: 'busy' }>>;
+  submit(submission: Submission): Promise<FencedSubmitAnswer>;
+  async submit(submission: Submission): Promise<FencedSubmitAnswer> {
     const { target, subject, clientId } = submission;
     const record: string[] = [
       ...['command', submission.command, 'args', JSON.stringify(submission.args), 'subject', subject],
@@ -140,6 +150,8 @@ export class CommandStore {
       digestOf(submission),
       this.#o.queueLengthMax,
       Math.max(1, Math.ceil(this.#o.pendingTargetsMax / PARTITIONS)),
+      submission.leaderFence ?? '',
+      submission.onlyIfIdle ? '1' : '',
       ...record,
     ]);
     switch (what) {
@@ -155,9 +167,19 @@ export class CommandStore {
         return { kind: 'conflict', execution: String(value) };
       case 'queue_full':
         return { kind: 'queue-full', length: Number(value) };
+      case 'deposed':
+        return { kind: 'deposed', fence: Number(value) };
+      case 'busy':
+        return { kind: 'busy' };
       default:
         return { kind: 'too-many-pending', targets: Number(value) };
     }
+  }
+
+  /** The execution first accepted for a subject's idempotency id, while that is remembered. */
+  async executionOfToken(target: string, subject: string, clientId: string): Promise<string | undefined> {
+    const known = await this.#o.connection.get(this.#o.keys.idempotency(target, subject, clientId));
+    return known?.split(' ', 1)[0];
   }
 
   /** Takes the target's next command for a runner, if the target is free. A claimed command is this runner's alone. */
@@ -300,7 +322,7 @@ function errorEvent(code: string, error: string): string {
   return JSON.stringify({ type: 'error', code, error } satisfies LogEvent);
 }
 
-/** What must be equal for a repeated idempotency id to mean the same command. */
+/** What must be equal for a repeated idempotency id to mean the same command; not which leader repeats it. */
 function digestOf({ command, args, timeoutMs, idempotent }: Submission): string {
   return createHash('sha256')
     .update(JSON.stringify([command, args, timeoutMs, idempotent]))

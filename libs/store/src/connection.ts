@@ -1,7 +1,9 @@
 /** Connections that know our scripts. */
 import type { Cluster, Redis } from 'ioredis';
-import { SCRIPTS } from './lua/scripts.js';
-import { TARGET_SCRIPT_KEYS } from './lua/target-script.js';
+import { CONTROL_SCRIPTS } from './lua/control-scripts.js';
+import { COMMAND_SCRIPTS } from './lua/scripts.js';
+
+const SCRIPTS = { ...COMMAND_SCRIPTS, ...CONTROL_SCRIPTS };
 
 /** A connection to one server, to Sentinel's master, or to a Cluster. */
 export type RedisConnection = Redis | Cluster;
@@ -15,9 +17,7 @@ type ScriptMethods = Record<ScriptName, (...args: ScriptArgument[]) => Promise<u
  * connection, before the first {@link callScript}.
  */
 export function defineScripts(connection: RedisConnection): void {
-  for (const [name, { lua }] of Object.entries(SCRIPTS)) {
-    connection.defineCommand(name, { numberOfKeys: name === 'carrierarrRenew' ? 1 : TARGET_SCRIPT_KEYS, lua });
-  }
+  for (const [name, script] of Object.entries(SCRIPTS)) connection.defineCommand(name, script);
 }
 
 /** Runs a script. Resolves to its reply: by our convention a list whose first item says what happened. */

@@ -17,7 +17,11 @@ import {
   type Ending,
   ExecutionHistory,
   OutputLog,
+  ResourceEvents,
+  ResourceFollow,
+  ResourceStore,
   RunnerRegistry,
+  WorkerStatusStore,
 } from '@carrierarr/store';
 import uWS from 'uWebSockets.js';
 import { createAuthenticator } from '../../../apps/gateway/src/access/create-authenticator.js';
@@ -27,7 +31,7 @@ import { Commands } from '../../../apps/gateway/src/commands.js';
 import { gatewaySchema, historyBoundsOf } from '../../../apps/gateway/src/config.js';
 import { registerHttp } from '../../../apps/gateway/src/http/register.js';
 import { RedisHealth } from '../../../apps/gateway/src/redis-health.js';
-import { Status } from '../../../apps/gateway/src/status.js';
+import { StatusFeed } from '../../../apps/gateway/src/status/status-feed.js';
 import type { TestRedis } from '../../support/redis.js';
 
 export const RUNNER = { id: 'r1', incarnation: 'i1' };
@@ -100,12 +104,25 @@ export async function startHttpGateway(
     queueLengthMax: config.queueLengthMax,
     ...options,
   });
+  const statusStore = new WorkerStatusStore({ connection, keys });
+  const status = new StatusFeed({
+    ...{ keys, redis: health, clock, logger, metrics, store: statusStore },
+    subscriber: createRedis(settings, { name: 'test-status', role: 'subscriber' }),
+    clientBufferBytes: config.clientBufferBytes,
+  });
+  const resourceStore = new ResourceStore({ connection, keys });
+  const resourceEvents = new ResourceEvents({ connection, keys });
+  const resourceSubscriber = createRedis(settings, { name: 'test-resources', role: 'subscriber' });
+  const follow = new ResourceFollow({
+    ...{ subscriber: resourceSubscriber, keys, store: resourceStore, clock },
+    onError: () => undefined,
+  });
   const app = uWS.App();
   const http = registerHttp(app, {
     ...{ config, commands, history, log, readiness, limits, clientCount: () => 3 },
     ...common,
     guard: new Guard(config, authenticator),
-    status: new Status({ connection, keys, redis: health, clock }),
+    ...{ status, commandStore: store, resourceStore, resourceEvents, follow },
     wakeOn(target, onChange) {
       const set = watchers.get(target) ?? new Set();
       watchers.set(target, set.add(onChange));
@@ -124,6 +141,8 @@ export async function startHttpGateway(
     });
     void health.start();
   });
+  await status.start();
+  await follow.start();
   const wake = (target: string) => watchers.get(target)?.forEach((onChange) => onChange());
   const sequences = new Map<string, number>();
 
@@ -143,6 +162,7 @@ export async function startHttpGateway(
       authenticator,
       commands,
     },
+    ...{ statusStore, status, resourceStore, resourceEvents, follow },
     ...{ limits, logLines, wake, watching: (target: string) => watchers.get(target)?.size ?? 0 },
     announceRunner: () => {
       const seen_at = new Date().toISOString();
@@ -186,6 +206,9 @@ export async function startHttpGateway(
     },
     async stop() {
       http.stop();
+      status.stop();
+      follow.stop();
+      resourceSubscriber.disconnect();
       health.stop();
       authenticator.stop();
       app.close();

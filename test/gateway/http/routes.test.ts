@@ -14,6 +14,7 @@ import {
 } from '@carrierarr/protocol';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startRedis, type TestRedis } from '../../support/redis.js';
+import { TestMonitor, workerRecord } from '../status/monitor.js';
 import { type HttpGateway, startHttpGateway } from './http-gateway.js';
 
 let redis: TestRedis;
@@ -118,14 +119,18 @@ describe('operation', () => {
   it('/api/status has a list of workers, also when there are none', async () => {
     const empty = (await call('/api/status')).json;
     expect(statusDocumentSchema.parse(empty).workers).toEqual([]);
-    await gw.connection.hset(
-      gw.keys.workers(),
-      'i-1',
-      JSON.stringify({ id: 'i-1', provider: 'ec2', state: 'running' }),
-    );
-    await vi.waitFor(async () =>
-      expect((await call('/api/status')).json.workers).toEqual([{ id: 'i-1', provider: 'ec2', state: 'running' }]),
-    );
+    const monitor = new TestMonitor(gw.connection, gw.keys);
+    await monitor.publish({
+      upserts: [workerRecord('i-1'), workerRecord('i-2', { state: 'terminated', gone_at: new Date().toISOString() })],
+    });
+    await vi.waitFor(async () => expect((await call('/api/status')).json.workers).toHaveLength(1), { timeout: 5_000 });
+    const { workers } = statusDocumentSchema.parse((await call('/api/status')).json);
+    expect(workers).toMatchObject([{ id: 'i-1', provider: 'ec2', state: 'running', observed_at: expect.any(String) }]);
+    expect(workers[0]).not.toHaveProperty('stale');
+    // Who vanished is told to who asks for it: an old client would show it as alive.
+    const all = (await call('/api/status?gone=true')).json.workers;
+    expect(all.map(({ id }: { id: string }) => id)).toEqual(['i-1', 'i-2']);
+    expect(await call('/api/status?gone=perhaps')).toMatchObject(refusal('bad_message', /`gone` in the query/));
   });
 
   it('HEAD is GET without the body, slashes at the end mean nothing', async () => {
@@ -280,7 +285,7 @@ describe('commands', () => {
       });
     expect([(await send()).status, (await send()).status]).toEqual([202, 202]);
     const refused = await send();
-    expect(refused).toMatchObject(refusal('rate_limited', /More than 1 commands a second/));
+    expect(refused).toMatchObject(refusal('rate_limited', /More than 1 commands and writes a second/));
     expect(refused.headers['retry-after']).toBe('1');
     await other.stop();
   });
@@ -497,7 +502,7 @@ describe('requests that are not as they should be', () => {
       status: 204,
       headers: {
         'access-control-allow-methods': 'POST',
-        'access-control-allow-headers': 'Authorization, Content-Type',
+        'access-control-allow-headers': 'Authorization, Content-Type, If-Match, If-None-Match',
       },
     });
     expect((await call('/api/v1/targets')).headers['access-control-allow-origin']).toBeUndefined();

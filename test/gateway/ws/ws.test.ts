@@ -9,6 +9,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { startRedis, type TestRedis } from '../../support/redis.js';
+import { TestMonitor, workerRecord } from '../status/monitor.js';
 
 let redis: TestRedis;
 let connection: Redis;
@@ -138,6 +139,13 @@ async function run(target: string, lines: string[], exitCode = 0) {
   return execution;
 }
 
+/** Has a command run that none of the test's clients sent. */
+async function execute(target: string, lines: string[], exitCode = 0) {
+  const from = { subject: 's', address: '', gateway: '' };
+  await store().submit({ target, command: 'x', args: [], ...from, idempotent: false });
+  return run(target, lines, exitCode);
+}
+
 describe('an old client', () => {
   it('sees everything until it subscribes, in exactly the old messages', async () => {
     const { url } = await gateway();
@@ -158,26 +166,8 @@ describe('an old client', () => {
     client.send({ type: 'subscribe', target: 'w2' });
     client.send({ type: 'ping' });
     await client.next('pong');
-    await store().submit({
-      target: 'w1',
-      command: 'x',
-      args: [],
-      subject: 's',
-      address: '',
-      gateway: '',
-      idempotent: false,
-    });
-    await store().submit({
-      target: 'w2',
-      command: 'x',
-      args: [],
-      subject: 's',
-      address: '',
-      gateway: '',
-      idempotent: false,
-    });
-    await run('w1', ['unseen']);
-    await run('w2', ['seen'], 3);
+    await execute('w1', ['unseen']);
+    await execute('w2', ['seen'], 3);
     await vi.waitFor(() => expect(client.of('result')).toHaveLength(2));
     expect(client.messages.filter((m) => m['target'] === 'w1' && m['data'] === 'unseen')).toEqual([]);
     expect(client.of('result').at(-1)).toMatchObject({ target: 'w2', exit_code: 3 });
@@ -192,7 +182,7 @@ describe('an old client', () => {
   });
 
   it('gets the status of all workers right after connecting, as a string in a string', async () => {
-    await connection.hset(keys.workers(), 'i-1', JSON.stringify({ id: 'i-1', provider: 'ec2', state: 'running' }));
+    await new TestMonitor(connection, keys).publish({ upserts: [workerRecord('i-1')] });
     const { url } = await gateway();
     const client = await TestClient.open(url);
     const status = await client.next('status');
@@ -257,16 +247,7 @@ describe('a new client', () => {
   it('gets a tail, of one target and of a pattern', async () => {
     const { url } = await gateway();
     for (const target of ['gpu-1', 'gpu-2', 'cpu-1']) {
-      await store().submit({
-        target,
-        command: 'x',
-        args: [],
-        subject: 's',
-        address: '',
-        gateway: '',
-        idempotent: false,
-      });
-      await run(
+      await execute(
         target,
         [1, 2, 3, 4].map((n) => `${target} ${n}`),
       );
@@ -290,16 +271,11 @@ describe('a new client', () => {
     const client = await TestClient.open(url, { protocols: ['carrierarr.v1'] });
     client.send({ type: 'subscribe', target: '*' });
     const { timestamp } = await client.next('subscribed');
-    const submit = (target: string) =>
-      store().submit({ target, command: 'x', args: [], subject: 's', address: '', gateway: '', idempotent: false });
-    await submit('a');
-    await run('a', ['a1', 'a2']);
+    await execute('a', ['a1', 'a2']);
     const last = await client.next('result');
     client.socket.close();
-    await submit('a');
-    await run('a', ['a3']);
-    await submit('b');
-    await run('b', ['b1']);
+    await execute('a', ['a3']);
+    await execute('b', ['b1']);
     const again = await TestClient.open(url, { protocols: ['carrierarr.v1'] });
     again.send({
       ...{ type: 'subscribe', target: '*', since: { time: timestamp } },
@@ -316,16 +292,7 @@ describe('a new client', () => {
 
   it('is told of a log that is another than the one it knew', async () => {
     const { url } = await gateway();
-    await store().submit({
-      target: 'w1',
-      command: 'x',
-      args: [],
-      subject: 's',
-      address: '',
-      gateway: '',
-      idempotent: false,
-    });
-    await run('w1', ['one']);
+    await execute('w1', ['one']);
     const client = await TestClient.open(url, { protocols: ['carrierarr.v1'] });
     client.send({ type: 'subscribe', target: 'w1', since: { epoch: 'other', offset: 2 } });
     await client.next('result');
@@ -341,16 +308,7 @@ describe('a new client', () => {
     client.send({ type: 'unsubscribe', target: 'w1' });
     await client.next('unsubscribed');
     for (const target of ['w1', 'w2']) {
-      await store().submit({
-        target,
-        command: 'x',
-        args: [],
-        subject: 's',
-        address: '',
-        gateway: '',
-        idempotent: false,
-      });
-      await run(target, [target]);
+      await execute(target, [target]);
     }
     await client.next('result');
     expect(client.of('stdout').map((m) => m['data'])).toEqual(['w2']);

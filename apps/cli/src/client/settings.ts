@@ -6,10 +6,15 @@ import { type ConfigSchema, type ConfigValues, defineSchema, formats, loadConfig
 import type { Host } from '../host.js';
 import { UsageError } from '../exit.js';
 
-/** Settings of every client verb; a verb adds its own flags. */
-export const clientSchema = defineSchema({
+/** Where the gateway is, and who we are: for every client verb. */
+export const accessSchema = defineSchema({
   url: { doc: 'The gateway.', format: formats.httpUrl, default: 'http://127.0.0.1:8090' },
   token: { doc: 'The token to present.', format: formats.text, default: null, secret: true },
+});
+
+/** Settings of most client verbs; a verb adds its own flags. */
+export const clientSchema = defineSchema({
+  ...accessSchema,
   output: {
     doc: 'Tables and lines for people, or one JSON document a line.',
     format: ['table', 'json'],
@@ -51,7 +56,7 @@ export function clientConfigPath(env: NodeJS.ProcessEnv): string {
 }
 
 /** Null when the help text was asked for, and printed. Throws ConfigError or UsageError. */
-export function loadClient<const S extends ConfigSchema & typeof clientSchema>(
+export function loadClient<const S extends ConfigSchema & typeof accessSchema>(
   options: ClientOptions<S>,
 ): ClientSettings<S> | null {
   const { verb, host, positionals, count } = options;
@@ -79,7 +84,7 @@ export function loadClient<const S extends ConfigSchema & typeof clientSchema>(
       `Expected ${positionals ?? 'no arguments'}, got ${found}.\n${usage}   (\`${program} --help\`)`,
     );
   }
-  const values = loaded.values as ConfigValues<S> & ConfigValues<typeof clientSchema>;
+  const values = loaded.values as ConfigValues<S> & ConfigValues<typeof accessSchema>;
   const access = { url: values.url.replace(/\/+$/, ''), token: values.token };
   return { values, access, positionals: loaded.positionals };
 }

@@ -2,6 +2,7 @@
 import { STATUS_CODES } from 'node:http';
 import { errorBodySchema } from '@carrierarr/protocol';
 import { Failure } from '../exit.js';
+import { visible } from '../terminal/visible.js';
 import type { GatewayAccess } from './settings.js';
 
 /** The gateway answered with an error, or nothing usable answered. */
@@ -67,20 +68,27 @@ export function refused({ url, token }: GatewayAccess, status: number, body: str
   return gatewayError({ url, token }, code, error, retryable);
 }
 
+/** True for a failure that the next request would meet, too, whatever it is about. */
+export function isOfAll(error: Failure): boolean {
+  return error instanceof GatewayFailure && ['unreachable', 'unauthenticated', 'unavailable'].includes(error.code);
+}
+
 /** For an error of the table, however it came: with what to do about a token. */
 export function gatewayError(
   { url, token }: GatewayAccess,
   code: string,
-  text: string,
+  message: string,
   retryable: boolean,
 ): GatewayFailure {
+  // It may quote what others wrote, and ends up on a terminal.
+  const text = message.split('\n').map(visible).join('\n');
   const ways = '--token-file, CARRIERARR_TOKEN_FILE, CARRIERARR_TOKEN or `tokenFile` in the configuration file';
   if (code !== 'unauthenticated') return new GatewayFailure(`${url}: ${text}`, code, retryable);
-  const message =
+  const advice =
     token === null
       ? `The gateway at ${url} wants a token. Give one with ${ways}.`
       : `The gateway at ${url} refused the token: ${text} Replace it (${ways}).`;
-  return new GatewayFailure(message, code, retryable);
+  return new GatewayFailure(advice, code, retryable);
 }
 
 function jsonOf(text: string): unknown {

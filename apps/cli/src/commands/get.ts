@@ -1,73 +1,172 @@
-/** `carrierarr get executions|targets`. */
+/** `carrierarr get executions|targets|workers|pools|observed`. */
 import { defineSchema, formats } from '@carrierarr/platform';
-import type { TargetState } from '@carrierarr/protocol';
+import type { Execution, TargetState } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
-import { clientSchema, loadClient } from '../client/settings.js';
+import { ResourceApi } from '../client/resource-api.js';
+import { accessSchema, loadClient } from '../client/settings.js';
 import { EXIT, UsageError } from '../exit.js';
-import type { Verb } from '../host.js';
+import type { Host, Verb } from '../host.js';
 import { Output } from '../terminal/output.js';
-import { age, table } from '../terminal/table.js';
-import { executionsTable } from './executions-table.js';
+import { age } from '../terminal/table.js';
+import { executionColumns } from './executions-table.js';
+import { getResources, type OutputFormat, writeItems } from './get-resources.js';
+import { observedColumns } from './observed-rows.js';
+import { kindOf } from './references.js';
+import type { Columns } from './resource-rows.js';
 
 export const getSchema = defineSchema({
   target: { doc: 'Only this target.', format: formats.text, default: null, env: null },
-  limit: { doc: 'At most so many, the newest.', format: formats.intBetween(1, 10_000), default: 50, env: null },
-  ...clientSchema,
+  limit: {
+    doc: 'At most so many executions or targets, the newest.',
+    format: formats.intBetween(1, 10_000),
+    default: 50,
+    env: null,
+  },
+  selector: {
+    doc: 'Only workers or pools with these labels, such as team=ml,env!=test.',
+    format: formats.text,
+    default: null,
+    aliases: ['l'],
+    env: null,
+  },
+  watch: {
+    doc: 'Go on with each change of workers or pools, until Ctrl-C.',
+    format: formats.boolean,
+    default: false,
+    aliases: ['w'],
+    env: null,
+  },
+  outputWatchEvents: {
+    doc: 'With -w: say of each whether it was added, modified or deleted.',
+    format: formats.boolean,
+    default: false,
+    env: null,
+  },
+  giveUpAfter: {
+    doc: 'With -w: how long to try to reach a gateway again before giving up.',
+    format: formats.duration,
+    default: '10m',
+  },
+  ...accessSchema,
+  output: {
+    doc: 'Tables for people, with more columns, or one JSON or YAML document each, or names alone.',
+    format: ['table', 'wide', 'json', 'yaml', 'name'],
+    default: 'table',
+    aliases: ['o'],
+  },
 });
+
+const WHAT = 'workers|pools|observed|executions|targets [NAME...]';
+
+interface Means {
+  readonly settings: NonNullable<ReturnType<typeof load>>;
+  readonly names: readonly string[];
+  readonly output: Output;
+}
+
+function load(argv: readonly string[], host: Host, summary: string) {
+  return loadClient({
+    verb: 'get',
+    summary,
+    schema: getSchema,
+    argv,
+    host,
+    positionals: WHAT,
+    count: [1, Number.MAX_SAFE_INTEGER],
+  });
+}
 
 export const get: Verb = {
   async run(argv, host, summary) {
-    const settings = loadClient({
-      verb: 'get',
-      summary,
-      schema: getSchema,
-      argv,
-      host,
-      positionals: 'executions|targets',
-      count: [1, 1],
-    });
+    const settings = load(argv, host, summary);
     if (settings === null) return EXIT.done;
-    const { access, values, positionals } = settings;
-    const api = new Api(access);
+    const { access, values } = settings;
+    const [first = '', ...rest] = settings.positionals;
+    // `get worker/a` as `get -o name` prints it.
+    const [what = '', name] = first.split('/', 2);
+    const names = name === undefined ? rest : [name, ...rest];
     const output = new Output(host);
-    const isJson = values.output === 'json';
-    switch (positionals[0]) {
+    const kind = kindOf(what);
+    if (kind !== undefined) {
+      refuse('--target', values.target !== null, 'executions and targets');
+      if (values.outputWatchEvents && !values.watch) throw new UsageError('--output-watch-events is for -w only.');
+      if (names.length > 0 && values.selector !== null) {
+        throw new UsageError('Names and -l both say which. Keep one of them.');
+      }
+      const { selector, output: format, watch: isWatching, outputWatchEvents: withEvents } = values;
+      const { giveUpAfter: giveUpAfterMs } = values;
+      return getResources(
+        { access, kind, names, selector, format, isWatching, withEvents, giveUpAfterMs },
+        output,
+        host,
+      );
+    }
+    refuse('-w', values.watch, 'workers and pools');
+    refuse('-l', values.selector !== null, 'workers and pools');
+    const means: Means = { settings, names, output };
+    switch (what) {
       case 'executions':
-      case 'execution': {
-        const found = await api.executions(values.target === null ? {} : { target: values.target }, values.limit);
-        if (isJson) for (const execution of found) output.json(execution);
-        else output.text(executionsTable(found, Date.now()));
-        return EXIT.done;
-      }
+      case 'execution':
+        return executions(means);
       case 'targets':
-      case 'target': {
-        const all = (await api.targets()).filter(({ target }) => values.target === null || target === values.target);
-        const found = all.toSorted(byActivity).slice(0, values.limit);
-        if (isJson) for (const target of found) output.json(target);
-        else output.text(targetsTable(found, Date.now()));
-        if (found.length < all.length) output.notice(`${all.length - found.length} more: raise --limit.`);
-        return EXIT.done;
-      }
+      case 'target':
+        return targets(means);
+      case 'observed':
+        return observed(means);
       default:
-        throw new UsageError(`Expected \`executions\` or \`targets\`, got \`${positionals[0]}\`.`);
+        throw new UsageError(
+          `Expected \`workers\`, \`pools\`, \`observed\`, \`executions\` or \`targets\`, got \`${first}\`.`,
+        );
     }
   },
 };
+
+function refuse(flag: string, isGiven: boolean, what: string): void {
+  if (isGiven) throw new UsageError(`${flag} is for ${what} only.`);
+}
+
+async function executions({ settings: { access, values }, names, output }: Means): Promise<number> {
+  if (names.length > 0)
+    throw new UsageError(`Expected nothing after \`executions\`, got \`${names[0]}\`; see --target.`);
+  const found = await new Api(access).executions(values.target === null ? {} : { target: values.target }, values.limit);
+  writeItems(found, values.output, executionColumns, output, ({ id }: Execution) => id);
+  return EXIT.done;
+}
+
+async function targets({ settings: { access, values }, names, output }: Means): Promise<number> {
+  const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
+  const all = (await new Api(access).targets()).filter(({ target }) => wanted.size === 0 || wanted.has(target));
+  const found = all.toSorted(byActivity).slice(0, values.limit);
+  writeItems(found, values.output, targetColumns, output, ({ target }) => target);
+  if (found.length < all.length) output.notice(`${all.length - found.length} more: raise --limit.`);
+  return EXIT.done;
+}
+
+async function observed({ settings: { access, values }, names, output }: Means): Promise<number> {
+  const { workers, sources } = await new ResourceApi(access).observed();
+  const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
+  const found = workers.filter(({ target, id }) => wanted.size === 0 || wanted.has(target) || wanted.has(id));
+  const format: OutputFormat = values.output;
+  writeItems(found, format, observedColumns(format === 'wide'), output, ({ id }) => id);
+  if (sources.length === 0) output.notice('No monitor has reported yet: is one running?');
+  for (const { source, ok, error } of sources) {
+    if (!ok) output.notice(`${source} cannot be seen now: ${error ?? 'its last poll failed'}`);
+  }
+  return EXIT.done;
+}
 
 function byActivity(a: TargetState, b: TargetState): number {
   return Date.parse(b.last_activity) - Date.parse(a.last_activity);
 }
 
-function targetsTable(targets: readonly TargetState[], nowMs: number): string {
-  return table(
-    ['TARGET', 'STATE', 'WAITING', 'EXECUTION', 'LINES', 'ACTIVE'],
-    targets.map((state) => [
-      state.target,
-      state.running !== undefined ? 'running' : state.blocked_until !== undefined ? 'closed' : 'idle',
-      String(state.queued),
-      state.running ?? '',
-      String(state.last_offset),
-      `${age(Date.parse(state.last_activity), nowMs)} ago`,
-    ]),
-  );
-}
+const targetColumns: Columns<TargetState> = {
+  header: ['TARGET', 'STATE', 'WAITING', 'EXECUTION', 'LINES', 'ACTIVE'],
+  row: (state, nowMs) => [
+    state.target,
+    state.running !== undefined ? 'running' : state.blocked_until !== undefined ? 'closed' : 'idle',
+    String(state.queued),
+    state.running ?? '',
+    String(state.last_offset),
+    `${age(Date.parse(state.last_activity), nowMs)} ago`,
+  ],
+};

@@ -1,10 +1,11 @@
 /** Variables that some program of carrierarr reads: set for one, no mistake for another, and none of a script's business. */
 import { gatewaySchema } from '@carrierarr/gateway';
+import { monitorSchema } from '@carrierarr/monitor';
 import { configEnvNames } from '@carrierarr/platform';
 import { runnerSchema } from '@carrierarr/runner';
 import { clientSchema } from '../client/settings.js';
 import { upOwnSchema } from './up-schema.js';
 
 export function serverEnvNames(): string[] {
-  return [gatewaySchema, runnerSchema, upOwnSchema, clientSchema].flatMap(configEnvNames);
+  return [gatewaySchema, runnerSchema, monitorSchema, upOwnSchema, clientSchema].flatMap(configEnvNames);
 }

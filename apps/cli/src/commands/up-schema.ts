@@ -1,4 +1,4 @@
-/** What `carrierarr up` can be told beyond a gateway and a runner, and where its defaults differ from theirs. */
+/** What `carrierarr up` can be told beyond a gateway, a runner and a monitor, and where its defaults differ from theirs. */
 import { defineSchema, formats, logSchema, redisSchema } from '@carrierarr/platform';
 
 export const upOwnSchema = defineSchema({
@@ -34,8 +34,4 @@ export const upOwnSchema = defineSchema({
     format: formats.durationBetween(1_000, 3_600_000),
     default: '3s',
   },
-  // Accepted, because existing installations start with them.
-  ec2Tags: { doc: 'EC2 tags of the workers to watch. Not in this version.', format: formats.textMap, default: null },
-  ecsCluster: { doc: 'ECS cluster whose tasks to watch. Not in this version.', format: formats.text, default: null },
-  poll: { doc: 'How often to look at EC2 and ECS. Not in this version.', format: formats.duration, default: null },
 });

@@ -1,12 +1,13 @@
 /**
- * `carrierarr up`: everything on one machine, in one process. A gateway, a runner when there is a script to run, and a
- * private Redis unless another is named.
+ * `carrierarr up`: everything on one machine, in one process. A gateway, a monitor, a runner when there is a script
+ * to run, and a private Redis unless another is named.
  */
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createGateway, gatewaySchema, validateGatewayConfig } from '@carrierarr/gateway';
+import { createMonitor, watchSchema } from '@carrierarr/monitor';
 import {
   type Address,
   type Component,
@@ -35,10 +36,12 @@ import { later, serve } from '../serve.js';
 import { serverEnvNames } from './server-env.js';
 import { upOwnSchema } from './up-schema.js';
 
-export const upSchema = defineSchema({ ...executionSchema, ...gatewaySchema, ...upOwnSchema });
+export const upSchema = defineSchema({ ...executionSchema, ...watchSchema, ...gatewaySchema, ...upOwnSchema });
 type Config = ConfigValues<typeof upSchema>;
 
 const PROGRAM = 'carrierarr up';
+/** How long a monitor may take to stop, ms. */
+const MONITOR_STOP_MS = 15_000;
 const PAGE = join('examples', 'test-client.html');
 
 export const up: Verb = {
@@ -53,7 +56,6 @@ export const up: Verb = {
     // The URL of the private Redis is known only once it runs; whatever else is wrong is better said now.
     validateGatewayConfig({ ...config, redisUrl: config.redisUrl ?? redisSchema.redisUrl.default }, PROGRAM);
     if (!isPrivate(config)) settingsOf(config);
-    warnOfWatching(config, host);
     const logger = createLogger({ program: 'up', level: config.logLevel, format: config.logFormat });
     logger.info({ version: version(), config: printableConfig(config, upSchema) }, 'starting');
     return serve({ components: (fail) => components(config, logger, host, fail), logger, host });
@@ -66,17 +68,6 @@ function isPrivate({ redisUrl, redisNodes }: Config): boolean {
 
 function settingsOf(config: Config, privateUrl?: string): RedisSettings {
   return redisSettings({ ...config, redisUrl: privateUrl ?? config.redisUrl ?? redisSchema.redisUrl.default }, PROGRAM);
-}
-
-function warnOfWatching({ ec2Tags, ecsCluster, poll }: Config, host: Host): void {
-  const set = Object.entries({ '-ec2-tags': ec2Tags, '-ecs-cluster': ecsCluster, '-poll': poll })
-    .filter(([, value]) => value !== null)
-    .map(([flag]) => flag);
-  if (set.length === 0) return;
-  const verb = set.length === 1 ? 'has' : 'have';
-  host.stderr.write(
-    `carrierarr: ${set.join(' and ')} ${verb} no effect: watching EC2 and ECS is not in this version. Commands and their output work.\n`,
-  );
 }
 
 function components(config: Config, logger: Logger, host: Host, onFatal: (error: Error) => void): Component[] {
@@ -125,6 +116,14 @@ function components(config: Config, logger: Logger, host: Host, onFatal: (error:
       stop: () => built.stop(),
     };
   });
+  const monitor = later('monitor', MONITOR_STOP_MS, () =>
+    createMonitor({
+      ...shared,
+      config,
+      redisSettings: settingsOf(config, redisUrl()),
+      logger: logger.child({ program: 'monitor' }),
+    }),
+  );
   const announcement: Component = {
     name: 'announcement',
     start() {
@@ -135,6 +134,7 @@ function components(config: Config, logger: Logger, host: Host, onFatal: (error:
   return [
     ...(isPrivate(config) ? [redis] : []),
     ...(config.script === null ? [] : [runner(config.script)]),
+    monitor,
     gateway,
     announcement,
   ];

@@ -3,12 +3,37 @@ import { visible } from './visible.js';
 
 /** Ends with a newline; the header alone when there are no rows. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const cells = [header, ...rows.map((row) => row.map((cell) => (cell === '' ? '-' : visible(cell))))];
-  const widths = header.map((_, column) => Math.max(...cells.map((row) => width(row[column] ?? ''))));
-  return cells
-    .map((row) => row.map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - width(cell))).join('   '))
-    .map((line) => `${line.trimEnd()}\n`)
-    .join('');
+  const growing = new GrowingTable(header);
+  return growing.rows(rows);
+}
+
+/** A table whose rows come bit by bit: a column is as wide as its widest cell so far. */
+export class GrowingTable {
+  #header: readonly string[] | undefined;
+  readonly #widths: number[];
+
+  constructor(header: readonly string[]) {
+    this.#header = header;
+    this.#widths = header.map(width);
+  }
+
+  /** With the header the first time. */
+  rows(rows: readonly (readonly string[])[]): string {
+    const cells = rows.map((row) => row.map((cell) => (cell === '' ? '-' : visible(cell))));
+    for (const row of cells) {
+      for (const [column, cell] of row.entries()) {
+        this.#widths[column] = Math.max(this.#widths[column] ?? 0, width(cell));
+      }
+    }
+    const lines = this.#header === undefined ? cells : [this.#header, ...cells];
+    this.#header = undefined;
+    return lines.map((row) => this.#line(row)).join('');
+  }
+
+  #line(row: readonly string[]): string {
+    const padded = row.map((cell, column) => cell + ' '.repeat((this.#widths[column] ?? 0) - width(cell)));
+    return `${padded.join('   ').trimEnd()}\n`;
+  }
 }
 
 function width(text: string): number {

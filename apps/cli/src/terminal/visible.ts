@@ -16,6 +16,11 @@ function spelled(character: string): string {
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
 }
 
+/** True for text that {@link visible} would change, but for its line breaks. */
+export function hasControl(text: string): boolean {
+  return text.split('\n').some((line) => visible(line) !== line);
+}
+
 /** A name or a sentence with every control character spelled out (`\x1b`). */
 export function visible(text: string): string {
   return text.replace(CONTROL, spelled);

@@ -4,6 +4,7 @@
  * `none` and HMAC, where whoever can check can also sign, do not.
  */
 import { type Clock, type Logger, redactUrl } from '@carrierarr/platform';
+import { SYSTEM_SUBJECT_PREFIX } from '@carrierarr/protocol';
 import {
   createLocalJWKSet,
   createRemoteJWKSet,
@@ -94,6 +95,10 @@ export class Jwt {
           `its claim ${JSON.stringify(subjectClaim)}, which should name the subject, is missing or no name.`,
         );
       }
+      if (subject.startsWith(SYSTEM_SUBJECT_PREFIX))
+        return refusal(
+          `its claim ${JSON.stringify(subjectClaim)} begins with ${SYSTEM_SUBJECT_PREFIX}, which is for monitors.`,
+        );
       return { kind: 'valid', subject, expiresAtMs: ((payload.exp ?? 0) + CLOCK_TOLERANCE_S) * 1000 };
     } catch (error) {
       return this.#explain(error);

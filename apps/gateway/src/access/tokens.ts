@@ -9,6 +9,7 @@
 import { hash, randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { Clock, Logger } from '@carrierarr/platform';
+import { SYSTEM_SUBJECT_PREFIX } from '@carrierarr/protocol';
 import { WatchedFile } from './watched-file.js';
 
 /** Shortest token, in characters: what `openssl rand -hex 16` gives has twice as many. */
@@ -27,6 +28,13 @@ export interface TokenEntry {
   hash: Buffer;
 }
 
+/** Why a client's subject cannot be this; undefined if it can. */
+function whyUnfit(subject: string): string | undefined {
+  if (subject === ANONYMOUS) return 'stands for clients without a token';
+  if (subject.startsWith(SYSTEM_SUBJECT_PREFIX)) return `begins with ${SYSTEM_SUBJECT_PREFIX}, which is for monitors`;
+  return SUBJECT.test(subject) ? undefined : 'is longer than 128 characters or not printable';
+}
+
 /** Reads a tokens file. Throws an Error that names the line, never the token, when one cannot be understood. */
 export function parseTokens(text: string): TokenEntry[] {
   const entries: TokenEntry[] = [];
@@ -40,11 +48,8 @@ export function parseTokens(text: string): TokenEntry[] {
       const got = token === '' ? 'one word' : `${rest.length + 2} words`;
       throw new Error(`line ${line}: expected a subject and a token separated by a space, got ${got}.`);
     }
-    if (!SUBJECT.test(subject) || subject === ANONYMOUS) {
-      const why =
-        subject === ANONYMOUS ? 'stands for clients without a token' : 'is longer than 128 characters or not printable';
-      throw new Error(`line ${line}: the subject ${why}. Choose another name.`);
-    }
+    const unfit = whyUnfit(subject);
+    if (unfit !== undefined) throw new Error(`line ${line}: the subject ${unfit}. Choose another name.`);
     const tokenHash = hashOf(token, line);
     const known = lineOfHash.get(tokenHash.toString('hex'));
     if (known && known.subject !== subject) {

@@ -35,6 +35,10 @@ export class Exchange {
   /** As it came, without the question mark; may hold an access token. */
   readonly query: string;
   readonly contentType: string;
+  /** Types that the client would like, as it wrote them. */
+  readonly accept: string;
+  readonly ifMatch: string;
+  readonly ifNoneMatch: string;
   readonly facts: RequestFacts;
   /** On every answer, errors too. */
   readonly headers = new Map<string, string>();
@@ -60,6 +64,9 @@ export class Exchange {
     // Undefined when there is none, whatever the types say.
     this.query = query ?? '';
     this.contentType = req.getHeader('content-type');
+    this.accept = req.getHeader('accept');
+    this.ifMatch = req.getHeader('if-match');
+    this.ifNoneMatch = req.getHeader('if-none-match');
     this.facts = facts;
     res.onAborted(() => this.#gone());
     this.#body = this.#collect(bodyBytesMax, req.getHeader('content-length'));

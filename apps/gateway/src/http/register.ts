@@ -5,7 +5,14 @@
  */
 import { type Clock, type Logger, type Readiness, redactUrl } from '@carrierarr/platform';
 import { ClientError, type errorBodySchema } from '@carrierarr/protocol';
-import type { ExecutionHistory, OutputLog } from '@carrierarr/store';
+import type {
+  CommandStore,
+  ExecutionHistory,
+  OutputLog,
+  ResourceEvents,
+  ResourceFollow,
+  ResourceStore,
+} from '@carrierarr/store';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type uWS from 'uWebSockets.js';
 import type { Credential } from '../access/authenticate.js';
@@ -16,11 +23,16 @@ import { TokenBuckets } from '../access/token-bucket.js';
 import type { Commands } from '../commands.js';
 import type { GatewayConfig } from '../config.js';
 import { RedisAwayError, type RedisHealth } from '../redis-health.js';
-import type { Status } from '../status.js';
+import { GivenCommands } from '../resources/given-commands.js';
+import { Plans } from '../resources/plans.js';
+import { Resources } from '../resources/resources.js';
+import { WatchRoute } from '../resources/watch.js';
+import type { StatusFeed } from '../status/status-feed.js';
 import { ClientGoneError, Exchange } from './exchange.js';
 import { GAP_HEADER, OutputRoute } from './output.js';
 import { matchRoute, segmentsOf } from './router.js';
-import { clientKey, createRoutes, json, limitRate, type Route } from './routes.js';
+import { json, type Route } from './route.js';
+import { clientKey, createRoutes, limitRate } from './routes.js';
 
 export interface HttpDependencies {
   config: Pick<GatewayConfig, 'page' | 'messageBytesMax' | 'commandsPerSecond' | 'commandsBurst' | 'messagesPerSecond'>;
@@ -28,11 +40,16 @@ export interface HttpDependencies {
   commands: Commands;
   history: ExecutionHistory;
   log: OutputLog;
-  status: Status;
+  status: StatusFeed;
+  commandStore: Pick<CommandStore, 'executionOfToken'>;
+  resourceStore: ResourceStore;
+  resourceEvents: ResourceEvents;
+  /** All resources, for checks, plans and watches. */
+  follow: ResourceFollow;
   redis: RedisHealth;
   readiness: Readiness;
   metrics: Registry;
-  /** Followers of an output count as connections. */
+  /** Followers of an output and watchers of resources count as connections. */
   limits: ConnectionLimits;
   clock: Clock;
   logger: Logger;
@@ -43,7 +60,7 @@ export interface HttpDependencies {
 }
 
 export interface HttpRoutes {
-  /** Ends the answers that go on (followed outputs), as the gateway shuts down. */
+  /** Ends the answers that go on (followed outputs, watches), as the gateway shuts down. */
   stop(): void;
 }
 
@@ -69,6 +86,7 @@ export function registerHttp(app: uWS.TemplatedApp, dependencies: HttpDependenci
 class Http implements HttpRoutes {
   readonly #d: HttpDependencies;
   readonly #output: OutputRoute;
+  readonly #watch: WatchRoute;
   readonly #routes: Route[];
   readonly #rate: TokenBuckets;
   readonly #requests: Counter<'method' | 'route' | 'status'>;
@@ -83,9 +101,15 @@ class Http implements HttpRoutes {
       help: 'Gaps told to clients that read outputs over HTTP.',
       registers,
     });
-    const output = new OutputRoute({ ...dependencies, gaps, stillValid: (credential) => guard.stillValid(credential) });
+    const stillValid = (credential: Credential) => guard.stillValid(credential);
+    const output = new OutputRoute({ ...dependencies, gaps, stillValid });
     this.#output = output;
-    this.#routes = createRoutes({ ...dependencies, output });
+    const { commandStore, resourceStore: store, resourceEvents: events, history } = dependencies;
+    const watch = new WatchRoute({ ...dependencies, store, stillValid });
+    this.#watch = watch;
+    const resources = new Resources({ ...dependencies, store, events });
+    const plans = new Plans({ ...dependencies, commands: new GivenCommands({ store: commandStore, history }) });
+    this.#routes = createRoutes({ ...dependencies, output, resources: { resources, plans, watch } });
     this.#rate = new TokenBuckets({ perSecond: config.messagesPerSecond, burst: config.messagesPerSecond * 2 });
     this.#requests = new Counter({
       name: 'carrierarr_gateway_http_requests_total',
@@ -106,6 +130,12 @@ class Http implements HttpRoutes {
       registers,
       collect: () => followers.set(output.following),
     });
+    const watchers: Gauge = new Gauge({
+      name: 'carrierarr_gateway_http_watchers',
+      help: 'Clients that watch resources over HTTP.',
+      registers,
+      collect: () => watchers.set(watch.watching),
+    });
   }
 
   /** The callback of uWebSockets.js: must not throw, nor touch the request later. */
@@ -123,6 +153,7 @@ class Http implements HttpRoutes {
 
   stop(): void {
     this.#output.stop();
+    this.#watch.stop();
   }
 
   async #pass(exchange: Exchange, call: { route: string; subject: string }): Promise<void> {
@@ -162,7 +193,7 @@ class Http implements HttpRoutes {
     this.#d.guard.checkPage(facts);
     if (facts.origin === '') return;
     headers.set('Access-Control-Allow-Origin', facts.origin);
-    headers.set('Access-Control-Expose-Headers', `${GAP_HEADER}, Retry-After`);
+    headers.set('Access-Control-Expose-Headers', `${GAP_HEADER}, ETag, Retry-After`);
     headers.set('Cross-Origin-Resource-Policy', 'cross-origin');
     headers.set('Vary', 'Origin');
   }
@@ -173,7 +204,7 @@ class Http implements HttpRoutes {
       status: 204,
       headers: {
         'Access-Control-Allow-Methods': methods.join(', '),
-        'Access-Control-Allow-Headers': 'Authorization, Content-Type',
+        'Access-Control-Allow-Headers': 'Authorization, Content-Type, If-Match, If-None-Match',
         'Access-Control-Max-Age': String(PREFLIGHT_AGE_S),
       },
     });
@@ -188,8 +219,9 @@ class Http implements HttpRoutes {
     for (const [name, value] of Object.entries(NOT_FOR_SHOW)) exchange.headers.set(name, value);
     if (told.code === 'unauthenticated') exchange.headers.set('WWW-Authenticate', 'Bearer');
     if (told.retryable && !exchange.headers.has('Retry-After')) exchange.headers.set('Retry-After', '1');
-    const { message, code, retryable } = told;
-    exchange.answer(json(told.httpStatus, { error: message, code, retryable } satisfies ErrorBody));
+    const { message, code, retryable, issues } = told;
+    const body: ErrorBody = { error: message, code, retryable, ...(issues && { issues: [...issues] }) };
+    exchange.answer(json(told.httpStatus, body));
   }
 
   #note(exchange: Exchange, { route, subject }: { route: string; subject: string }, beganMs: number): void {
@@ -197,7 +229,7 @@ class Http implements HttpRoutes {
     const { method, path, query, facts } = exchange;
     const tookMs = clock.monotonicMs() - beganMs;
     // The method is whatever the client wrote: as a label it must be one of few.
-    const known = ['GET', 'HEAD', 'POST', 'DELETE', 'OPTIONS'].includes(method) ? method : 'other';
+    const known = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].includes(method) ? method : 'other';
     const status = exchange.isGone ? 'gone' : String(exchange.status);
     this.#requests.inc({ method: known, route, status });
     this.#durations.observe({ route }, tookMs / 1000);
@@ -228,5 +260,5 @@ function notFoundText(path: string, segments: readonly string[]): string {
     return '/ws is a WebSocket: connect to it with ws:// or wss://, not with a plain request.';
   }
   const seen = JSON.stringify(path.slice(0, 200));
-  return `There is nothing at ${seen}. The routes of the API begin with /api/v1/targets and /api/v1/executions.`;
+  return `There is nothing at ${seen}. The routes of the API begin with /api/v1/, such as /api/v1/targets, /api/v1/executions and /api/v1/workers.`;
 }

@@ -2,7 +2,7 @@
 import { ClientError } from '@carrierarr/protocol';
 
 export interface Pattern {
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Such as `/api/v1/executions/{id}`. */
   path: string;
 }

@@ -7,43 +7,31 @@ import {
   executionsQuerySchema,
   outputQuerySchema,
   partitionOfExecution,
+  statusQuerySchema,
   targetSchema,
 } from '@carrierarr/protocol';
 import type { ExecutionHistory } from '@carrierarr/store';
-import type { Credential } from '../access/authenticate.js';
 import { TokenBuckets } from '../access/token-bucket.js';
 import type { Commands } from '../commands.js';
 import type { GatewayConfig } from '../config.js';
 import type { RedisHealth } from '../redis-health.js';
-import type { Status } from '../status.js';
-import type { Answer, Exchange } from './exchange.js';
+import { type ResourceRouteDependencies, resourceRoutes } from '../resources/resource-routes.js';
+import type { StatusFeed } from '../status/status-feed.js';
+import type { Exchange } from './exchange.js';
 import { fit, jsonBodyOf, queryOf } from './input.js';
 import { type OutputRoute, unknownExecution } from './output.js';
 import { loadPage } from './page.js';
-import type { Pattern } from './router.js';
+import { type Call, json, jsonText, type Route } from './route.js';
 
 /** Targets in one answer; those active last. */
 const TARGETS_MAX = 1_000;
-
-/** A request that has passed the checks. */
-export interface Call {
-  exchange: Exchange;
-  params: ReadonlyMap<string, string>;
-  credential: Credential;
-}
-
-export interface Route extends Pattern {
-  /** Everybody may call it, also where a token is needed. */
-  isOpen?: boolean;
-  /** Undefined: it has answered by itself. */
-  answer: (call: Call) => Answer | Promise<Answer | undefined>;
-}
 
 export interface RouteDependencies {
   config: Pick<GatewayConfig, 'page' | 'commandsPerSecond' | 'commandsBurst'>;
   commands: Commands;
   history: ExecutionHistory;
-  status: Status;
+  status: StatusFeed;
+  resources: Omit<ResourceRouteDependencies, 'status' | 'limitWrites'>;
   redis: RedisHealth;
   readiness: Readiness;
   metrics: Registry;
@@ -54,7 +42,19 @@ export interface RouteDependencies {
 }
 
 export function createRoutes(dependencies: RouteDependencies): Route[] {
-  return [...operationRoutes(dependencies), ...commandRoutes(dependencies), ...executionRoutes(dependencies)];
+  const { config, clock, resources, status } = dependencies;
+  const rate = new TokenBuckets({ perSecond: config.commandsPerSecond, burst: config.commandsBurst });
+  /** Commands and writes count alike: both change the world. */
+  const limitWrites = ({ exchange, credential: { subject } }: Pick<Call, 'exchange' | 'credential'>) => {
+    const waitMs = rate.take(clientKey(exchange, subject), clock.monotonicMs());
+    limitRate(exchange, waitMs, `${config.commandsPerSecond} commands and writes`);
+  };
+  return [
+    ...operationRoutes(dependencies),
+    ...commandRoutes(dependencies, limitWrites),
+    ...executionRoutes(dependencies),
+    ...resourceRoutes({ ...resources, status, limitWrites }),
+  ];
 }
 
 /** `/health`, `/ready`, `/metrics` and `/version` are open: probes and scrapers have no tokens, and they tell no more than counts. */
@@ -86,7 +86,14 @@ function operationRoutes({ config, readiness, metrics, clientCount, status }: Ro
       }),
     },
     { method: 'GET', path: '/version', isOpen: true, answer: () => json(200, { version: version() }) },
-    { method: 'GET', path: '/api/status', answer: async () => json(200, await status.read()) },
+    {
+      method: 'GET',
+      path: '/api/status',
+      async answer({ exchange }) {
+        const { gone } = fit(statusQuerySchema, queryOf(exchange.query), 'the query');
+        return jsonText(200, await status.document({ gone: gone === 'true' }));
+      },
+    },
   ];
   const { page } = config;
   // The page holds no secrets: who opens it has to show a token to connect.
@@ -94,21 +101,21 @@ function operationRoutes({ config, readiness, metrics, clientCount, status }: Ro
   return routes;
 }
 
-function commandRoutes({ config, commands, history, redis, clock }: RouteDependencies): Route[] {
-  const rate = new TokenBuckets({ perSecond: config.commandsPerSecond, burst: config.commandsBurst });
+function commandRoutes(
+  { commands, history, redis }: RouteDependencies,
+  limitWrites: ResourceRouteDependencies['limitWrites'],
+): Route[] {
   return [
     {
       method: 'POST',
       path: '/api/v1/targets/{target}/commands',
-      async answer({ exchange, params, credential: { subject } }) {
+      async answer(call) {
+        const { exchange, params, credential } = call;
+        const { subject } = credential;
         const target = fit(targetSchema, params.get('target'), 'the target in the path');
         const body = fit(commandBodySchema, await jsonBodyOf(exchange), 'the body');
         const { address } = exchange.facts;
-        limitRate(
-          exchange,
-          rate.take(clientKey(exchange, subject), clock.monotonicMs()),
-          `${config.commandsPerSecond} commands`,
-        );
+        limitWrites(call);
         if (body.command === 'kill') {
           const killed = await commands.kill({ target, subject });
           return json(202, accepted({ ...killed, position: 0, duplicate: false }));
@@ -195,10 +202,6 @@ export function limitRate(exchange: Exchange, waitMs: number, bound: string): vo
     'rate_limited',
     `More than ${bound} a second came from here. This one was not carried out: send it again in ${waitMs} ms.`,
   );
-}
-
-export function json(status: number, value: unknown): Answer {
-  return { status, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(value) };
 }
 
 type AcceptedBody = ReturnType<(typeof acceptedBodySchema)['parse']>;

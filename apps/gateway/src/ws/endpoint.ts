@@ -12,6 +12,7 @@ import type { Guard, RequestFacts } from '../access/guard.js';
 import type { Fanout } from '../delivery/fanout.js';
 import { Connection, type Holder } from './connection.js';
 import type { Messages } from './messages.js';
+import type { StatusFeed } from '../status/status-feed.js';
 
 /** uWebSockets.js cuts a connection above this without a word; below it our own limit answers with an error. */
 const PAYLOAD_BYTES_MAX = 1024 * 1024;
@@ -31,8 +32,8 @@ export interface EndpointOptions {
   random: () => number;
   idleTimeoutMs: number;
   unauthenticatedTimeoutMs: number;
-  /** Sent to each new connection: the document of all workers, or null if there are none. */
-  statusText(): Promise<string | null>;
+  /** Tells connections of the workers. */
+  status: Pick<StatusFeed, 'add' | 'remove' | 'drained'>;
   hello: {
     gateway: string;
     version: string;
@@ -76,7 +77,7 @@ export class Endpoint {
       upgrade: (res, req, context) => this.#upgrade(res, req, context),
       open: (ws) => this.#open(ws),
       message: (ws, data, isBinary) => this.#receive(ws.getUserData().connection, data, isBinary),
-      drain: (ws) => this.#o.fanout.drained(ws.getUserData().connection.client),
+      drain: (ws) => this.#drained(ws.getUserData().connection),
       close: (ws) => this.#closed(ws.getUserData().connection),
     });
   }
@@ -174,12 +175,7 @@ export class Endpoint {
     } else {
       this.#o.fanout.watchEverything(connection.client, 'implicit');
     }
-    this.#o.statusText().then(
-      (data) => {
-        if (data !== null) connection.tell({ type: 'status', data });
-      },
-      (error: unknown) => this.#o.logger.debug({ err: error }, 'no status for a new connection'),
-    );
+    this.#o.status.add(connection);
   }
 
   /** Whatever is wrong with one message, or with us, it is no reason to end the process and all other connections. */
@@ -196,8 +192,14 @@ export class Endpoint {
     }
   }
 
+  #drained(connection: Connection): void {
+    this.#o.fanout.drained(connection.client);
+    this.#o.status.drained(connection);
+  }
+
   #closed(connection: Connection): void {
     connection.gone();
+    this.#o.status.remove(connection);
     this.#connections.delete(connection);
     this.#o.fanout.remove(connection.client);
   }

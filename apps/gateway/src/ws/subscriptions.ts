@@ -13,6 +13,7 @@ import type { Fanout } from '../delivery/fanout.js';
 import type { Feed } from '../delivery/feed.js';
 import type { Connection } from './connection.js';
 import { describeProblem } from '../problem.js';
+import type { StatusFeed } from '../status/status-feed.js';
 
 /** Targets that a pattern with `tail` or `since` may match. */
 const REPLAYED_TARGETS_MAX = 2_000;
@@ -23,6 +24,7 @@ export interface SubscriptionsOptions {
   redis: RedisConnection;
   keys: Keys;
   clock: Clock;
+  status: Pick<StatusFeed, 'optIn'>;
   subscriptionsMax: number;
 }
 
@@ -34,6 +36,7 @@ export class Subscriptions {
   }
 
   async subscribe(connection: Connection, message: SubscribeMessage): Promise<void> {
+    if (message.workers !== undefined && !this.#subscribeToWorkers(connection, message)) return;
     const name = message.target ?? '';
     const { client } = connection;
     const count = (client.exact?.size ?? 0) + (client.patterns?.size ?? 0);
@@ -49,6 +52,23 @@ export class Subscriptions {
     if (opted && (isPattern(name) || isEverything(name))) {
       connection.tell({ type: 'subscribed', target: isEverything(name) ? '*' : name }, this.#o.clock.now());
     }
+  }
+
+  /** True if the message is about output too: then it names a target, be it an empty one. */
+  #subscribeToWorkers(connection: Connection, { target, workers, ...more }: SubscribeMessage): boolean {
+    const isAboutOutput = target !== undefined && target !== null;
+    const about = (['tail', 'since', 'positions', 'offsets', 'batch'] as const).find(
+      (field) => more[field] !== undefined,
+    );
+    if (!isAboutOutput && about !== undefined) {
+      throw new ClientError(
+        'bad_message',
+        `\`${about}\` is about output, but with \`workers\` and without \`target\` the message is about workers alone. Add "target":"*" to mean all output.`,
+      );
+    }
+    if (more.notices) connection.notices = true;
+    this.#o.status.optIn(connection, workers === true ? undefined : workers);
+    return isAboutOutput;
   }
 
   /** Takes note of what the message asks for beyond the old protocol. */

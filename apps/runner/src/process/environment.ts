@@ -1,4 +1,5 @@
 /** The environment of a script: the runner's own, less what configures carrierarr, plus what the script is told. */
+import { createHash } from 'node:crypto';
 import type { Execution } from '@carrierarr/protocol';
 
 /** Set by whoever started the runner, for the runner alone. */
@@ -33,5 +34,15 @@ export function scriptEnvironment({
     CARRIERARR_EXECUTION_ID: execution.id,
     CARRIERARR_FENCE: String(fence),
     CARRIERARR_ATTEMPT: String(execution.attempt),
+    CARRIERARR_COMMAND_TOKEN: commandToken(execution),
   };
+}
+
+/**
+ * The same for every run of what a client means to be one command, so that a script can hand it to a provider as an
+ * idempotency token: 64 characters, which is the most that EC2's ClientToken takes.
+ */
+function commandToken({ id, subject, target, client_id }: Execution): string {
+  const meant = client_id === undefined ? id : `${subject}\n${target}\n${client_id}`;
+  return createHash('sha256').update(meant).digest('hex');
 }

@@ -8,15 +8,24 @@
  *   kill              queued  -> ended | running -> running with a kill request
  *   reap              running -> ended as lost, or queued again if idempotent; the target stays closed for a while
  */
-import { targetScript } from './target-script.js';
+import { TARGET_SCRIPT_KEYS, targetScript } from './target-script.js';
 
 /**
  * A: 1 execution id · 2 idempotency key or '' · 3 its life, ms · 4 digest of the command · 5 queue length max ·
- * 6 pending targets max · 7… record fields, flat.
- * Returns {'accepted' | 'duplicate', id, position} | {'conflict', id} | {'queue_full', n} | {'too_many_pending', n}.
+ * 6 pending targets max · 7 fence of the leader that submits it, or '' · 8 '1' for only if the target is idle ·
+ * 9… record fields, flat.
+ * Returns {'accepted' | 'duplicate', id, position} | {'conflict', id} | {'queue_full', n} | {'too_many_pending', n} |
+ * {'deposed', fence of the newest leader} | {'busy'}.
  */
 const SUBMIT = targetScript(`
 local id = A[1]
+if A[7] ~= '' then
+  -- Before all else: a leader that is deposed must not even learn that its command was accepted, and act on it.
+  local newest = redis.call('GET', K_CONTROLLER)
+  local known = tonumber(newest) or 0
+  if tonumber(A[7]) < known then return {'deposed', newest} end
+  if tonumber(A[7]) > known then redis.call('SET', K_CONTROLLER, A[7]) end
+end
 local function position(of)
   local lease = redis.call('HMGET', K_LEASE, 'exec', 'state')
   local running = (lease[1] and lease[2] == 'running') and 1 or 0
@@ -34,13 +43,18 @@ if A[2] ~= '' then
   end
 end
 local length = redis.call('LLEN', K_QUEUE)
+if A[8] == '1' then
+  local lease = redis.call('HMGET', K_LEASE, 'exec', 'state', 'until')
+  local held = lease[1] and not (lease[2] == 'closed' and now >= tonumber(lease[3]))
+  if length > 0 or held then return {'busy'} end
+end
 if length >= tonumber(A[5]) then return {'queue_full', length} end
 local pendingTargets = redis.call('ZCARD', K_PENDING)
 if pendingTargets >= tonumber(A[6]) and not redis.call('ZSCORE', K_PENDING, TARGET) then
   return {'too_many_pending', pendingTargets}
 end
 local fields = {}
-for i = 7, #A do fields[#fields + 1] = A[i] end
+for i = 9, #A do fields[#fields + 1] = A[i] end
 redis.call('HSET', EXEC .. id, 'id', id, 'target', TARGET, 'state', 'queued', 'accepted_at', int(now), 'attempt', '0', unpack(fields))
 redis.call('RPUSH', K_QUEUE, id)
 redis.call('ZADD', K_EXECS, int(now), id)
@@ -190,12 +204,12 @@ return {answer, A[1]}
 `);
 
 /** What ioredis' `defineCommand` needs, by the name of the method it makes. */
-export const SCRIPTS = {
-  carrierarrSubmit: { lua: SUBMIT },
-  carrierarrClaim: { lua: CLAIM },
-  carrierarrRenew: { lua: RENEW },
-  carrierarrAppend: { lua: APPEND },
-  carrierarrFinish: { lua: FINISH },
-  carrierarrKill: { lua: KILL },
-  carrierarrReap: { lua: REAP },
+export const COMMAND_SCRIPTS = {
+  carrierarrSubmit: { lua: SUBMIT, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrClaim: { lua: CLAIM, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrRenew: { lua: RENEW, numberOfKeys: 1 },
+  carrierarrAppend: { lua: APPEND, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrFinish: { lua: FINISH, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrKill: { lua: KILL, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrReap: { lua: REAP, numberOfKeys: TARGET_SCRIPT_KEYS },
 } as const;

@@ -3,7 +3,8 @@
  * the shared pieces, and nobody has to count positions.
  *
  * KEYS  1 log · 2 meta · 3 segs · 4 queue · 5 lease · 6 fence · 7 executions of the target · 8 executions of the
- *       partition · 9 partition sequence · 10 active · 11 pending · 12 leases · 13 targets · 14 usage
+ *       partition · 9 partition sequence · 10 active · 11 pending · 12 leases · 13 targets · 14 usage ·
+ *       15 controller fence of the partition
  * ARGV  1 target · 2 output channel · 3 partition channel · 4 prefix of execution keys · 5 log entries max ·
  *       6 log bytes max · 7 log age max, ms · 8 retention of ended executions, ms · 9… the script's own, as A[1]…
  */
@@ -11,12 +12,12 @@ import type { Keys } from '@carrierarr/protocol';
 import { partitionOf } from '@carrierarr/protocol';
 import { APPEND_ENTRY, NOW } from './append-entry.js';
 
-export const TARGET_SCRIPT_KEYS = 14;
+export const TARGET_SCRIPT_KEYS = 15;
 
 const PREAMBLE = `
 local K_LOG, K_META, K_SEGS, K_QUEUE, K_LEASE, K_FENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local K_EXECS_OF, K_EXECS, K_PSEQ, K_ACTIVE, K_PENDING = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local K_LEASES, K_TARGETS, K_USAGE = KEYS[12], KEYS[13], KEYS[14]
+local K_LEASES, K_TARGETS, K_USAGE, K_CONTROLLER = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local TARGET, C_OUT, C_ALL, EXEC = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local MAX_ENTRIES, MAX_BYTES, MAX_AGE_MS, RETENTION_MS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local A = {}
@@ -85,6 +86,7 @@ export function targetArguments(keys: Keys, target: string, bounds: HistoryBound
     keys.leases(p),
     keys.targets(p),
     keys.usage(p),
+    keys.controllerFence(p),
     target,
     keys.outputChannel(target),
     keys.partitionChannel(p),

@@ -1,0 +1,91 @@
+/** `carrierarr describe`: all there is to say of a worker or pool: why it is as it is, and what comes next. */
+import { defineSchema } from '@carrierarr/platform';
+import type { Execution, Resource, WorkerPoolResource, WorkerResource } from '@carrierarr/protocol';
+import { POOL_LABEL, SYSTEM_SUBJECTS, targetOf } from '@carrierarr/protocol';
+import { Api } from '../client/api.js';
+import { ResourceApi } from '../client/resource-api.js';
+import { accessSchema, loadClient } from '../client/settings.js';
+import { isOfAll } from '../client/unreachable.js';
+import { EXIT, Failure } from '../exit.js';
+import type { Verb } from '../host.js';
+import { Output } from '../terminal/output.js';
+import { describeText, type Surroundings } from './describe-text.js';
+import { parseReferences, type Reference, referenceText } from './references.js';
+
+export const describeSchema = defineSchema({ ...accessSchema });
+
+const EXECUTIONS_SHOWN = 5;
+/** Among so many of the newest they are looked for. */
+const EXECUTIONS_READ = 100;
+
+export const describe: Verb = {
+  async run(argv, host, summary) {
+    const settings = loadClient({
+      verb: 'describe',
+      summary,
+      schema: describeSchema,
+      argv,
+      host,
+      positionals: 'worker|pool NAME...',
+      count: [1, Number.MAX_SAFE_INTEGER],
+    });
+    if (settings === null) return EXIT.done;
+    const references = parseReferences(settings.positionals);
+    const output = new Output(host);
+    const api = new ResourceApi(settings.access);
+    const commands = new Api(settings.access);
+    let missing = 0;
+    for (const reference of references) {
+      const resource = await api.get(reference.kind, reference.name);
+      if (resource === undefined) {
+        output.notice(`There is no ${referenceText(reference)}.`);
+        missing++;
+        continue;
+      }
+      const text = describeText(resource, await surroundings(resource, { api, commands, output }), Date.now());
+      output.text(`${text}${references.length > 1 ? '\n' : ''}`);
+    }
+    return missing > 0 ? EXIT.partly : EXIT.done;
+  },
+};
+
+interface Means {
+  readonly api: ResourceApi;
+  readonly commands: Api;
+  readonly output: Output;
+}
+
+async function surroundings(resource: Resource, { api, commands, output }: Means): Promise<Surroundings> {
+  const reference: Reference = { kind: resource.kind, name: resource.metadata.name };
+  /** What cannot be had must not hide the rest: some of it needs a monitor, some another permission. */
+  const tried = async <T>(what: string, answer: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await answer;
+    } catch (error) {
+      if (!(error instanceof Failure) || isOfAll(error)) throw error;
+      output.notice(`The ${what} of ${referenceText(reference)} cannot be shown: ${error.message}`);
+      return undefined;
+    }
+  };
+  const [events, plan, executions, workers] = await Promise.all([
+    tried('events', api.events(reference.kind, reference.name)),
+    tried('plan', api.plan(reference.kind, reference.name)),
+    resource.kind === 'Worker' ? tried('executions', lastExecutions(targetOf(resource), commands)) : undefined,
+    resource.kind === 'WorkerPool' ? tried('workers', workersOf(resource, api)) : undefined,
+  ]);
+  return { events, plan, executions, workers };
+}
+
+async function lastExecutions(target: string, commands: Api): Promise<Execution[]> {
+  const newest = await commands.executions({ target }, EXECUTIONS_READ);
+  // A monitor asks a script for its status each poll: that is no news.
+  return newest.filter(({ subject }) => subject !== SYSTEM_SUBJECTS.monitor).slice(0, EXECUTIONS_SHOWN);
+}
+
+async function workersOf({ metadata }: WorkerPoolResource, api: ResourceApi): Promise<WorkerResource[]> {
+  // Its name may hold what a selector cannot.
+  const { items } = await api.list({ kind: 'Worker', selector: POOL_LABEL });
+  return items.filter(
+    (item): item is WorkerResource => item.kind === 'Worker' && item.metadata.owner?.uid === metadata.uid,
+  );
+}

@@ -1,0 +1,48 @@
+/** What a manifest must fulfil beyond its schema: what only the other resources, or a calendar, can tell. Pure. */
+import {
+  ClientError,
+  type Issue,
+  type Manifest,
+  type Resource,
+  targetOf,
+  type WorkerResource,
+} from '@carrierarr/protocol';
+import { checkSchedule } from '@carrierarr/reconcile';
+import { shown } from '../problem.js';
+import { changedPaths } from './changed-paths.js';
+
+/** Problems of a manifest by itself. */
+export function issuesOf(manifest: Manifest): Issue[] {
+  const isPool = manifest.kind === 'WorkerPool';
+  const { schedule } = isPool ? manifest.spec.template.spec : manifest.spec;
+  const problem = schedule && checkSchedule(schedule);
+  if (problem === undefined) return [];
+  return [{ path: isPool ? 'spec.template.spec.schedule' : 'spec.schedule', message: problem }];
+}
+
+/** Problems of changing what is there: of a pool's Worker the pool decides all but `paused`. */
+export function issuesOfChange(before: Resource, manifest: Manifest): Issue[] {
+  const { owner } = before.metadata;
+  if (owner === undefined) return [];
+  return changedPaths(before, manifest)
+    .filter(({ path }) => path !== 'spec.paused')
+    .map(({ path, to }) => ({
+      path,
+      ...(to !== undefined && { value: shown(to) }),
+      message: `belongs to the pool ${shown(owner.name)}, which would undo the change: change the pool's template (only \`spec.paused\` may be changed here)`,
+    }));
+}
+
+/** Two Workers with one target would work against each other. Throws ClientError `conflict`. */
+export function checkTarget(manifest: Manifest, workers: readonly WorkerResource[]): void {
+  if (manifest.kind !== 'Worker') return;
+  const target = targetOf({ metadata: { name: manifest.metadata.name }, spec: manifest.spec } as WorkerResource);
+  const other = workers.find(
+    (worker) => worker.metadata.name !== manifest.metadata.name && targetOf(worker) === target,
+  );
+  if (other === undefined) return;
+  throw new ClientError(
+    'conflict',
+    `The target ${shown(target)} is that of the Worker ${shown(other.metadata.name)} already. Give this one another \`spec.target\`, or delete the other first.`,
+  );
+}

@@ -1,0 +1,92 @@
+/**
+ * The workers as this gateway knows them. Freshness is not part of a record, for it changes by time alone: it is
+ * judged when somebody asks, by what the sources last reported. No I/O.
+ */
+import type { SeenWorker, SourceReport, StatusPoint, WorkerRecord } from '@carrierarr/protocol';
+import { type StatusDelta, type StatusReports, withFreshness } from '@carrierarr/store';
+
+/** What of workers changed between two points. */
+export interface Step {
+  from: StatusPoint;
+  to: StatusPoint;
+  changed: string[];
+  removed: string[];
+}
+
+export class StatusView {
+  readonly #workers = new Map<string, { record: WorkerRecord; version: number }>();
+  #reports: StatusReports = { sources: [], seenMs: new Map() };
+  #sourceOf = new Map<string, SourceReport>();
+  #stale = new Set<string>();
+  #point: StatusPoint | undefined;
+
+  /** Undefined until there is anything. */
+  get point(): StatusPoint | undefined {
+    return this.#point;
+  }
+
+  get sources(): readonly SourceReport[] {
+    return this.#reports.sources;
+  }
+
+  /** Takes what the store told. Returns the step it was, or `everything` when that is no step from what was known. */
+  apply(delta: StatusDelta): Step | 'everything' | 'nothing' {
+    const from = this.#point;
+    const { epoch, version } = delta;
+    this.#point = { epoch, version };
+    if (delta.full) this.#workers.clear();
+    for (const id of delta.removed) this.#workers.delete(id);
+    for (const worker of delta.workers) this.#workers.set(worker.id, recordOf(worker));
+    if (delta.full || from === undefined) return 'everything';
+    if (from.version === version) return 'nothing';
+    return { from, to: { epoch, version }, changed: delta.workers.map(({ id }) => id), removed: delta.removed };
+  }
+
+  /** Takes what sources said last. */
+  hear(reports: StatusReports): void {
+    this.#reports = reports;
+    this.#sourceOf = new Map(reports.sources.map((report) => [report.source, report]));
+  }
+
+  /** Judges freshness. True if a worker has turned stale or fresh since this was last asked. */
+  judge(nowMs: number): boolean {
+    const stale = new Set<string>();
+    for (const id of this.#workers.keys()) if (this.#seen(id, nowMs)?.stale) stale.add(id);
+    const before = this.#stale;
+    this.#stale = stale;
+    // Who came or went is news by itself.
+    for (const id of stale) if (!before.has(id)) return true;
+    for (const id of before) if (!stale.has(id) && this.#workers.has(id)) return true;
+    return false;
+  }
+
+  /** All, by id, with how fresh they are now; `gone`: also those that have vanished. */
+  workers(nowMs: number, { gone }: { gone: boolean }): SeenWorker[] {
+    return this.some([...this.#workers.keys()].toSorted(), nowMs).filter((worker) => gone || !worker.gone_at);
+  }
+
+  /** Those of the ids that are known. */
+  some(ids: readonly string[], nowMs: number): SeenWorker[] {
+    return ids.map((id) => this.#seen(id, nowMs)).filter((worker) => worker !== undefined);
+  }
+
+  /** Nobody is known who has not vanished. */
+  get isEmpty(): boolean {
+    for (const { record } of this.#workers.values()) if (record.gone_at === undefined) return false;
+    return true;
+  }
+
+  #seen(id: string, nowMs: number): SeenWorker | undefined {
+    const known = this.#workers.get(id);
+    if (known === undefined) return undefined;
+    const { record, version } = known;
+    const report = this.#sourceOf.get(record.source);
+    return withFreshness(record, { version, report, seenMs: this.#reports.seenMs.get(id) }, nowMs);
+  }
+}
+
+function recordOf(worker: SeenWorker): { record: WorkerRecord; version: number } {
+  const { version, observed_at: _observed, stale: _stale, age_seconds: _age, ...record } = worker;
+  // A loose object: what is left is the record, other fields that a newer monitor wrote included.
+  return { record, version };
+}

@@ -1,0 +1,210 @@
+/**
+ * Targets that no cloud covers: their control script is asked, as everybody's commands are, through the queue and its
+ * lock. `status` may take long or wait behind a long command, so a poll waits for a while and then goes by what it knows;
+ * a target whose last `status` has not ended is not asked again. When each target was really seen is told one by one.
+ */
+import { sleep, type Clock } from '@carrierarr/platform';
+import type { WorkerRecord } from '@carrierarr/protocol';
+import type { ObserveMetrics } from './metrics.js';
+import { checkWorkerCount, type PollResult, type Source, SourceError } from './source.js';
+
+/** Targets whose `status` is waited for at once. */
+export const ASKED_AT_ONCE_MAX = 16;
+/** How long a poll waits for one target, ms. */
+export const TARGET_WAIT_MS = 10_000;
+/** How long a poll goes on asking, ms; targets it did not get to are first in the next one. */
+export const POLL_WAIT_MS = 30_000;
+/** Between two looks at an execution: first and last, ms. */
+const LOOK_MS_FIRST = 100;
+const LOOK_MS_MAX = 1_000;
+/** State of a target whose script does not tell. */
+const UNKNOWN = 'unknown';
+/** Most characters of a last line that a reason repeats. */
+const QUOTE_LENGTH_MAX = 120;
+
+/** How a `status` command gets on. `gone`: its record is not there any more. */
+export type StatusExecution =
+  | { readonly state: 'waiting' | 'running' | 'gone' }
+  | { readonly state: 'ended'; readonly outcome: string; readonly exitCode: number; readonly endedAtMs: number };
+
+/** The queue, as far as it is needed here. */
+export interface StatusCommands {
+  /** Submits verb `status`; resolves with the execution's id. */
+  submit(target: string): Promise<string>;
+  execution(target: string, id: string): Promise<StatusExecution>;
+  /** The last line that the execution wrote to standard output. */
+  lastLine(target: string, id: string): Promise<string | undefined>;
+}
+
+export interface ScriptSourceOptions {
+  /** Targets to look at: those of Worker resources that no cloud source covers. Asked at each poll. */
+  readonly targets: () => readonly string[];
+  readonly commands: StatusCommands;
+  readonly clock: Clock;
+  readonly metrics: Pick<ObserveMetrics, 'scriptTargetsSkipped'>;
+}
+
+/** What is known of one target. */
+interface Look {
+  record: WorkerRecord | undefined;
+  seenAtMs: number | undefined;
+  /** Its `status` command that has not ended. */
+  pending: string | undefined;
+  /** Number of the poll that asked it last. */
+  askedIn: number;
+}
+
+export class ScriptSource implements Source {
+  readonly name = 'script';
+  /** A target that nobody declares any more is not gone; it is only not looked at. */
+  readonly hasTombstones = false;
+  readonly #options: ScriptSourceOptions;
+  #looks = new Map<string, Look>();
+  #poll = 0;
+
+  constructor(options: ScriptSourceOptions) {
+    this.#options = options;
+  }
+
+  /** Throws when no target could be asked at all: then the queue is away, and nothing is known anew. */
+  async poll(signal: AbortSignal): Promise<PollResult> {
+    this.#poll += 1;
+    const looks = this.#declared();
+    checkWorkerCount(looks.size, this.name, 0, 'Declare fewer Workers.');
+    const line = [...looks].toSorted(([, a], [, b]) => a.askedIn - b.askedIn);
+    const { clock } = this.#options;
+    const untilMs = clock.monotonicMs() + POLL_WAIT_MS;
+    let asked = 0;
+    const errors: unknown[] = [];
+    const work = async () => {
+      for (let next = line.shift(); next !== undefined; next = line.shift()) {
+        if (signal.aborted || clock.monotonicMs() >= untilMs) return;
+        const [target, look] = next;
+        look.askedIn = this.#poll;
+        asked += 1;
+        try {
+          await this.#look(target, look, signal);
+        } catch (error) {
+          errors.push(error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: ASKED_AT_ONCE_MAX }, work));
+    signal.throwIfAborted();
+    if (asked > 0 && errors.length === asked) throw unreachable(errors[0], asked);
+    return this.#result(looks, errors);
+  }
+
+  /** What is to be looked at, with what is known of it; the rest is forgotten. */
+  #declared(): Map<string, Look> {
+    const before = this.#looks;
+    const fresh = (): Look => ({ record: undefined, seenAtMs: undefined, pending: undefined, askedIn: 0 });
+    this.#looks = new Map(this.#options.targets().map((target) => [target, before.get(target) ?? fresh()]));
+    return this.#looks;
+  }
+
+  #result(looks: ReadonlyMap<string, Look>, errors: readonly unknown[]): PollResult {
+    const known = [...looks].flatMap(([target, { record, seenAtMs }]) =>
+      record && seenAtMs !== undefined ? [{ target, record, seenAtMs }] : [],
+    );
+    return {
+      kind: 'complete',
+      records: known.map(({ record }) => record),
+      calls: 0,
+      seenAtMs: Object.fromEntries(known.map(({ target, seenAtMs }) => [target, seenAtMs])),
+      ...(errors.length === 0
+        ? {}
+        : { warning: `${errors.length} targets could not be asked for their status: ${messageOf(errors[0])}` }),
+    };
+  }
+
+  /** Asks a target, or sees how its last question got on. */
+  async #look(target: string, look: Look, signal: AbortSignal): Promise<void> {
+    const { commands, clock, metrics } = this.#options;
+    if (look.pending !== undefined) {
+      await this.#answer(target, look, look.pending);
+      // Just answered, it is as fresh as asking again would make it.
+      if (look.pending !== undefined) metrics.scriptTargetsSkipped.inc();
+      return;
+    }
+    look.pending = await commands.submit(target);
+    const untilMs = clock.monotonicMs() + TARGET_WAIT_MS;
+    for (let pauseMs = LOOK_MS_FIRST; ; pauseMs = Math.min(LOOK_MS_MAX, pauseMs * 2)) {
+      await this.#answer(target, look, look.pending);
+      if (look.pending === undefined || signal.aborted || clock.monotonicMs() + pauseMs > untilMs) return;
+      await sleep(clock, pauseMs);
+    }
+  }
+
+  /** If `execution` has ended, takes what it says. */
+  async #answer(target: string, look: Look, execution: string): Promise<void> {
+    const { commands } = this.#options;
+    const view = await commands.execution(target, execution);
+    if (view.state === 'waiting' || view.state === 'running') return;
+    if (view.state === 'ended') {
+      const line = await commands.lastLine(target, execution);
+      look.record = scriptRecord(target, line, view);
+      look.seenAtMs = view.endedAtMs;
+    }
+    look.pending = undefined;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function unreachable(cause: unknown, count: number): SourceError {
+  return new SourceError(
+    `The status of ${count} targets could not be asked: ${messageOf(cause)}. Check Redis and that a runner is there.`,
+    { calls: 0, cause },
+  );
+}
+
+/** Fields of the script's answer that become fields of the record, and what they have to be. */
+const TEXT_FIELDS = ['name', 'public_ip', 'private_ip', 'instance_type', 'launch_time', 'health_check'] as const;
+
+/** What a target's `status` said, as a record: its last line if that is a JSON object with `state`, else `unknown`. */
+export function scriptRecord(
+  target: string,
+  line: string | undefined,
+  { outcome, exitCode }: { outcome: string; exitCode: number },
+): WorkerRecord {
+  const base = { id: target, target, mapped_by: 'resource', source: 'script' } as const;
+  // Of one that was cut short, the last line is any line.
+  const answer = outcome === 'succeeded' || outcome === 'failed' ? jsonObject(line) : undefined;
+  const state = answer?.['state'];
+  if (answer === undefined || typeof state !== 'string' || state === '') {
+    return { ...base, provider: 'script', state: UNKNOWN, reason: whyUnknown(line, outcome, exitCode) };
+  }
+  const texts = TEXT_FIELDS.flatMap((field) => {
+    const value = answer[field];
+    return typeof value === 'string' && value !== '' ? [[field, value] as const] : [];
+  });
+  const { provider, reason, idle_seconds: idle } = answer;
+  return {
+    ...base,
+    ...(Object.fromEntries(texts) as Partial<Record<(typeof TEXT_FIELDS)[number], string>>),
+    provider: typeof provider === 'string' && provider !== '' ? provider : 'script',
+    state,
+    ...(typeof reason === 'string' && reason !== '' ? { reason } : {}),
+    ...(typeof idle === 'number' && idle >= 0 ? { idle_seconds: idle } : {}),
+  };
+}
+
+function jsonObject(line: string | undefined): Record<string, unknown> | undefined {
+  if (line === undefined || !line.trimStart().startsWith('{')) return undefined;
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return undefined; // A line that only looks like JSON; the record says what it was.
+  }
+}
+
+function whyUnknown(line: string | undefined, outcome: string, exitCode: number): string {
+  const end = outcome === 'succeeded' ? '' : ` (${outcome}, exit code ${exitCode})`;
+  const wanted = 'expected its last line to be JSON such as {"state":"running"}';
+  if (line === undefined) return `status wrote nothing${end}; ${wanted}`;
+  const shown = line.length > QUOTE_LENGTH_MAX ? `${line.slice(0, QUOTE_LENGTH_MAX)}…` : line;
+  return `status ended with ${JSON.stringify(shown)}${end}; ${wanted}`;
+}

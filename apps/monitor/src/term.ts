@@ -1,0 +1,185 @@
+/**
+ * What a monitor does while it leads: it polls, publishes, and reconciles. All of it is made anew for each term, from what
+ * is in Redis then, and ends with the term's signal; only budgets of APIs and metrics outlive it.
+ */
+import type { Clock, Logger } from '@carrierarr/platform';
+import type { SourceReport } from '@carrierarr/protocol';
+import { targetOf } from '@carrierarr/protocol';
+import { SCRIPT_SOURCE } from '@carrierarr/reconcile';
+import { DeposedError, type StatusChange, type StatusSnapshot, type WorkerStatusStore } from '@carrierarr/store';
+import type { Term } from './leader/election.js';
+import type { Observer } from './observe/observer.js';
+import type { StatusChange as PolledChange } from './observe/poller.js';
+import { Effects, type EffectsOptions } from './reconciler/effects.js';
+import type { Fleet } from './reconciler/fleet.js';
+import { Halts } from './reconciler/halts.js';
+import { InFlight, type InFlightOptions } from './reconciler/in-flight.js';
+import type { QueueMetrics, ReconcileMetrics } from './reconciler/metrics.js';
+import { Observed } from './reconciler/observed.js';
+import { Orphans } from './reconciler/orphans.js';
+import type { Others } from './reconciler/others.js';
+import { PoolStep } from './reconciler/pool-step.js';
+import { Reconciler } from './reconciler/reconciler.js';
+import { Views } from './reconciler/view.js';
+import { WorkerStep } from './reconciler/worker-step.js';
+
+export interface LeadingOptions {
+  fleet: Fleet;
+  status: Pick<WorkerStatusStore, 'read' | 'publish' | 'keepSources'>;
+  observer: Pick<Observer, 'start' | 'stop' | 'nudge' | 'expectChange' | 'sources'>;
+  others: Pick<Others, 'on'>;
+  stores: Pick<EffectsOptions, 'resources' | 'commands' | 'drain' | 'events'> &
+    Pick<InFlightOptions, 'store' | 'history'>;
+  /** Whether to act, or only to watch. */
+  isReconciling: boolean;
+  isCollectingOrphans: boolean;
+  concurrency: number;
+  resyncMs: number;
+  monitor: string;
+  /** Its wall clock is Redis'. */
+  clock: Clock;
+  logger: Logger;
+  metrics: { queue: QueueMetrics; reconcile: ReconcileMetrics };
+  /** A source has answered, or not. */
+  onReport: (report: SourceReport) => void;
+}
+
+/** One term under way. */
+export class Leading {
+  readonly #o: LeadingOptions;
+  readonly #term: Term;
+  readonly #observed = new Observed();
+  readonly views: Views;
+  readonly #inFlight: InFlight;
+  readonly #orphans: Orphans;
+  readonly #reconciler: Reconciler | undefined;
+
+  constructor(options: LeadingOptions, term: Term) {
+    this.#o = options;
+    this.#term = term;
+    const { fleet, observer, stores, monitor, clock, logger, metrics } = options;
+    const nowMs = () => clock.now();
+    const observed = this.#observed;
+    const cloudSources = () => observer.sources.filter((name) => name !== SCRIPT_SOURCE);
+    const views = new Views({ fleet, observed, cloudSources, nowMs });
+    this.views = views;
+    const { fence, signal } = term;
+    const effects = new Effects({
+      ...{ fence, signal, fleet, monitor, logger },
+      ...{ resources: stores.resources, commands: stores.commands, drain: stores.drain, events: stores.events },
+      metrics: metrics.reconcile,
+    });
+    this.#inFlight = new InFlight({
+      ...{ store: stores.store, history: stores.history, clock, logger },
+      onChange: (worker, view) => {
+        this.#hurry(worker, view.state === 'ended');
+        this.#reconciler?.commandChanged(worker, view);
+      },
+    });
+    this.#orphans = new Orphans({
+      ...{ fleet, observed, effects, nowMs, metrics: metrics.reconcile, logger },
+      isCollecting: options.isCollectingOrphans && options.isReconciling,
+    });
+    if (!options.isReconciling) return;
+    const halts = new Halts({ fleet, views, nowMs });
+    this.#reconciler = new Reconciler({
+      ...{ signal, fleet, observed, halts, clock, logger, metrics },
+      onDeposed: (error) => term.deposed(error),
+      concurrency: options.concurrency,
+      resyncMs: options.resyncMs,
+      steps: {
+        worker: new WorkerStep({
+          ...{ fleet, views, effects, inFlight: this.#inFlight, others: options.others },
+          haltOf: (group) => halts.reasonOf(group),
+        }),
+        pool: new PoolStep({ fleet, views, effects, nowMs, haltOf: (group) => halts.reasonOf(group) }),
+      },
+    });
+  }
+
+  /** Leads until the term is over and nothing of it is left. */
+  async run(): Promise<void> {
+    const { status, observer, clock, fleet } = this.#o;
+    const { signal } = this.#term;
+    let unlisten = () => {};
+    const snapshot = await status.read(clock.now());
+    if (signal.aborted) return;
+    this.#observed.load(snapshot);
+    try {
+      await observer.start(snapshot.workers);
+      await this.#forgetUnpolled(snapshot);
+      // After the observer: which sources there are decides whose word counts.
+      if (!signal.aborted) this.#reconciler?.start();
+      unlisten = fleet.onChange((change) => {
+        // Its script has never been asked; until it has, nothing is done.
+        if (change !== 'reset' && change.before === undefined && change.after?.kind === 'Worker')
+          observer.nudge(SCRIPT_SOURCE);
+      });
+      await aborted(signal);
+    } finally {
+      unlisten();
+      this.#inFlight.stop();
+      await Promise.all([observer.stop(), this.#reconciler?.drained()]);
+    }
+  }
+
+  /**
+   * What a source had to tell that is not polled any more (a region taken out of the configuration) is nobody's to keep: it
+   * would stay as it was, stale for ever, and hold up what only that source could know.
+   */
+  async #forgetUnpolled({ workers, sources }: StatusSnapshot): Promise<void> {
+    const { status, observer, logger } = this.#o;
+    const polled = new Set(observer.sources);
+    try {
+      for (const report of sources.filter(({ source }) => !polled.has(source))) {
+        const removed = workers.filter(({ source }) => source === report.source).map(({ id }) => id);
+        logger.info({ source: report.source, workers: removed.length }, 'a source is not polled any more: forgotten');
+        const change = { report: { ...report, workers: 0 }, upserts: [], removed };
+        this.#observed.apply(change, await status.publish(this.#term.fence, change));
+      }
+      await status.keepSources(this.#term.fence, [...polled]);
+    } catch (error) {
+      if (error instanceof DeposedError) this.#term.deposed(error);
+      else logger.debug({ err: error }, 'sources could not be forgotten; the next leader tries again');
+    }
+  }
+
+  /** Publishes the outcome of a poll, and has those looked at whom it concerns. */
+  async publish(report: SourceReport, polled: PolledChange): Promise<void> {
+    const { status, onReport, logger } = this.#o;
+    this.#term.signal.throwIfAborted();
+    const change: StatusChange = { report, ...polled };
+    try {
+      const wasOk = this.#observed.report(report.source)?.ok ?? true;
+      const version = await status.publish(this.#term.fence, change);
+      const seen = this.#observed.apply(change, version);
+      onReport(report);
+      this.#reconciler?.published(report, seen, wasOk);
+      if (!report.ok || this.#term.signal.aborted) return;
+      await this.#orphans.look().catch((error: unknown) => {
+        if (error instanceof DeposedError) throw error;
+        logger.debug({ err: error }, 'the look for orphans failed; the next poll brings another one');
+      });
+    } catch (error) {
+      if (error instanceof DeposedError) this.#term.deposed(error);
+      throw error;
+    }
+  }
+
+  /** Has the source of a Worker polled soon: its command has begun, or ended. */
+  #hurry(worker: string, hasEnded: boolean): void {
+    const { fleet, observer } = this.#o;
+    const resource = fleet.get('Worker', worker);
+    if (resource === undefined) return;
+    const source = this.#observed.at(targetOf(resource)).find(({ gone_at }) => gone_at === undefined)?.source;
+    if (hasEnded) observer.nudge(source);
+    else observer.expectChange(source);
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,36 @@
+/** What others do on a Worker's target: while they do, nothing is done about it, and what was seen before they ended is old. */
+import { SYSTEM_SUBJECTS, type WorkerResource } from '@carrierarr/protocol';
+
+/** A command on the target, as far as it counts here. */
+export interface TargetCommand {
+  subject: string;
+  /** The idempotency id it was given under. */
+  token: string | undefined;
+  /** It neither waits nor runs any more. */
+  hasEnded: boolean;
+  /** Epoch ms. */
+  endedAtMs: number | undefined;
+}
+
+/**
+ * Whether others than a Worker's last command are at work among `commands`, and when the last of them ended. Others are
+ * people, and also the reconciler, under notes that were replaced, or for a Worker of the same name that is no more. A
+ * monitor's looks at the state do not count.
+ */
+export function othersWork(
+  { metadata, status }: Pick<WorkerResource, 'metadata' | 'status'>,
+  commands: readonly TargetCommand[],
+): { busy: boolean; endedAtMs: number | undefined } {
+  let busy = false;
+  let endedAtMs: number | undefined;
+  for (const { subject, token, ...command } of commands) {
+    if (subject === SYSTEM_SUBJECTS.monitor) continue;
+    const isOurs = subject === SYSTEM_SUBJECTS.reconciler && token !== undefined;
+    if (isOurs && token === status?.lastCommand?.token) continue;
+    if (!command.hasEnded) busy = true;
+    // What this Worker's earlier commands came to is known: none is given before the one before it was understood.
+    else if (!isOurs || !token.startsWith(`cr:${metadata.uid}:`))
+      endedAtMs = Math.max(endedAtMs ?? 0, command.endedAtMs ?? 0);
+  }
+  return { busy, endedAtMs };
+}
