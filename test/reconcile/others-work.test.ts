@@ -55,4 +55,11 @@ describe('the end of the work of others', () => {
     const before = ended('system:reconciler', 4, OF_ANOTHER);
     expect(othersWork(w1, [...own, before])).toEqual({ busy: false, endedAtMs: NOW_MS - 4 });
   });
+
+  it('is not that of what made nothing for the one before it: that one went when its machine had been seen to be gone', () => {
+    const before = ['stop', 'terminate'].map((verb) => ended('system:reconciler', 4, `cr:before:1:7:${verb}`));
+    expect(othersWork(w1, before)).toEqual({ busy: false, endedAtMs: undefined });
+    // One that still runs may undo what would be given now.
+    expect(othersWork(w1, [runs('system:reconciler', 'cr:before:1:7:terminate')]).busy).toBe(true);
+  });
 });

@@ -1,5 +1,6 @@
 /** What others do on a Worker's target: while they do, nothing is done about it, and what was seen before they ended is old. */
 import { SYSTEM_SUBJECTS, type WorkerResource } from '@carrierarr/protocol';
+import { goalOf } from './verbs.js';
 
 /** A command on the target, as far as it counts here. */
 export interface TargetCommand {
@@ -28,9 +29,17 @@ export function othersWork(
     const isOurs = subject === SYSTEM_SUBJECTS.reconciler && token !== undefined;
     if (isOurs && token === status?.lastCommand?.token) continue;
     if (!command.hasEnded) busy = true;
-    // What this Worker's earlier commands came to is known: none is given before the one before it was understood.
-    else if (!isOurs || !token.startsWith(`cr:${metadata.uid}:`))
-      endedAtMs = Math.max(endedAtMs ?? 0, command.endedAtMs ?? 0);
+    else if (!isOurs || mayShowLate(token, metadata.uid)) endedAtMs = Math.max(endedAtMs ?? 0, command.endedAtMs ?? 0);
   }
   return { busy, endedAtMs };
+}
+
+/**
+ * Whether a command of the reconciler that has ended may still bring something to light. What this Worker's earlier
+ * commands came to is known: none is given before the one before it was understood. Of those of a Worker that is no more,
+ * only what makes a machine counts: it went when its machine had been seen to be gone.
+ */
+function mayShowLate(token: string, uid: string): boolean {
+  if (token.startsWith(`cr:${uid}:`)) return false;
+  return goalOf(token.slice(token.lastIndexOf(':') + 1)) === 'running';
 }

@@ -2,7 +2,8 @@
  * What others do with a target: then it is not idle, whatever it reports, and what was seen of it before is old. Asked of
  * Redis just before a command is given, because that is the one moment in which it counts.
  */
-import { type Keys, SYSTEM_SUBJECTS, type WorkerResource } from '@carrierarr/protocol';
+import type { Keys, WorkerResource } from '@carrierarr/protocol';
+import { othersWork } from '@carrierarr/reconcile';
 import type { RedisConnection } from '@carrierarr/store';
 
 /** Waiting commands looked at; with more than these some are surely not ours, which have one at a time. */
@@ -26,11 +27,8 @@ export class Others {
     this.#keys = keys;
   }
 
-  /**
-   * What others than a Worker's last command do on its target. Others are people, and also the reconciler, under notes that
-   * were replaced, or for a Worker of the same name that is no more. A monitor's looks at the state do not count.
-   */
-  async on(target: string, { metadata, status }: Pick<WorkerResource, 'metadata' | 'status'>): Promise<OthersWork> {
+  /** What others than a Worker's last command do on its target. */
+  async on(target: string, worker: Pick<WorkerResource, 'metadata' | 'status'>): Promise<OthersWork> {
     const [redis, keys] = [this.#connection, this.#keys];
     // Sent together and answered in this order: a command that starts in between is found running, if not waiting.
     const [waiting, [leased, state, until], newest, [seconds, micros]] = await Promise.all([
@@ -44,21 +42,20 @@ export class Others {
     const records = await Promise.all(
       ids.map((id) => redis.hmget(keys.execution(id), 'subject', 'client_id', 'state', 'ended_at')),
     );
-    let busy = waiting.length > WAITING_MAX;
-    let endedAtMs: number | undefined;
-    if (leased && state === 'closed') {
-      endedAtMs = Number(until ?? 0);
-      busy ||= endedAtMs > Number(seconds) * 1000 + Number(micros) / 1000;
-    }
-    for (const [subject, token, is, endedAt] of records) {
-      if (!subject || subject === SYSTEM_SUBJECTS.monitor) continue;
-      const isOurs = subject === SYSTEM_SUBJECTS.reconciler;
-      if (isOurs && token === status?.lastCommand?.token) continue;
-      if (is !== 'ended') busy = true;
-      // What this Worker's earlier commands came to is known: none is given before the one before it was understood.
-      else if (!isOurs || !token?.startsWith(`cr:${metadata.uid}:`))
-        endedAtMs = Math.max(endedAtMs ?? 0, Number(endedAt ?? 0));
-    }
-    return { busy, endedAtMs };
+    const others = othersWork(
+      worker,
+      records.flatMap(([subject, token, is, endedAt]) =>
+        subject
+          ? [{ subject, token: token ?? undefined, hasEnded: is === 'ended', endedAtMs: Number(endedAt ?? 0) }]
+          : [],
+      ),
+    );
+    if (waiting.length > WAITING_MAX) others.busy = true;
+    if (!leased || state !== 'closed') return others;
+    const untilMs = Number(until ?? 0);
+    return {
+      busy: others.busy || untilMs > Number(seconds) * 1000 + Number(micros) / 1000,
+      endedAtMs: Math.max(untilMs, others.endedAtMs ?? 0),
+    };
   }
 }
