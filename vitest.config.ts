@@ -17,6 +17,8 @@ export default defineConfig({
           exclude: ['test/scenarios/**'],
           testTimeout: 20_000,
           hookTimeout: 30_000,
+          // Most of them wait for something: by itself vitest leaves one of two cores alone.
+          maxWorkers: 2,
         },
       },
       {
