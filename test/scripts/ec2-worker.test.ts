@@ -315,11 +315,10 @@ describe.skipIf(motoMissing !== undefined)(`ec2-worker.sh${motoMissing ? ` (${mo
         const tags = JSON.stringify([
           { ResourceType: 'instance', Tags: [{ Key: 'carrierarr:target', Value: target }] },
         ]);
-        // oxlint-disable-next-line no-await-in-loop -- the machine has few cores
+        // One after the other: the machine has few cores.
         await moto.cli('ec2', 'run-instances', '--image-id', 'ami-12c6146b', '--tag-specifications', tags);
       }
       for (const target of HOSTILE_TARGETS) {
-        // oxlint-disable-next-line no-await-in-loop
         const found = await worker('status', target);
         expect(found).toMatchObject({ code: 0, stderr: '' });
         expect(lastLine(found)).toMatchObject({ name: target, state: 'running' });
@@ -353,7 +352,6 @@ describe.skipIf(motoMissing !== undefined)(`ec2-worker.sh${motoMissing ? ` (${mo
       const rule = '[[ $2 == describe-instances ]] && refuse RequestLimitExceeded DescribeInstances "Slow down."';
       const extra = { PATH: stubAws(rule, moto.env['PATH'] ?? '').path };
       for (const verb of ['status', 'provision', 'terminate']) {
-        // oxlint-disable-next-line no-await-in-loop
         const { code, stdout, stderr } = await worker(verb, 'dark', extra);
         expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
         expect(stderr).toContain('Slow down.');

@@ -218,7 +218,6 @@ describe.skipIf(motoMissing !== undefined)(`fargate-worker.sh${motoMissing ? ` (
   test('a failed look gives no state', async () => {
     const path = stub('[[ $2 == list-tasks ]] && refuse ThrottlingException ListTasks "Rate exceeded"').path;
     for (const verb of ['status', 'start', 'terminate']) {
-      // oxlint-disable-next-line no-await-in-loop
       const { code, stdout, stderr } = await worker(verb, 'dark', { PATH: path });
       expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
       expect(stderr).toContain('Try again later');
