@@ -142,4 +142,10 @@ describe('checkSchedule', () => {
   it('refuses a window that is never open', () => {
     expect(check('0 8 * * *', { duration: '0s' })).toContain('windows[0].duration');
   });
+
+  it('is refused when its windows are open for longer than a year, as no calendar holds their end', () => {
+    expect(check('0 8 * * *', { duration: '8784h' })).toBeUndefined();
+    expect(check('0 8 * * *', { duration: '8784h1s' })).toContain('windows[0].duration');
+    expect(check('0 8 * * *', { duration: '99999999999h' })).toContain('"99999999999h"');
+  });
 });

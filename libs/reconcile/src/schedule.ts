@@ -11,6 +11,9 @@ import { type CronExpression, CronExpressionParser } from 'cron-parser';
 const CHAINED_STARTS_MAX = 200;
 /** The clocks of no zone change by more. */
 const CLOCK_CHANGE_MAX_MS = 3 * 60 * 60_000;
+const HOUR_MS = 3_600_000;
+/** Longest window: a year. The end of one that is open for ages is no date. */
+const WINDOW_MS_MAX = 366 * 24 * HOUR_MS;
 /** Schedules whose present answer is remembered: cron costs milliseconds, and pools share schedules. */
 const REMEMBERED_MAX = 1_000;
 
@@ -51,8 +54,9 @@ function problemOf({ timeZone, windows }: Schedule): string | undefined {
     } catch (error) {
       return `${got} (${error instanceof Error ? error.message : String(error)})`;
     }
-    if (durationMsOf(duration) <= 0)
-      return `windows[${index}].duration: expected a duration above zero, got ${JSON.stringify(duration)}`;
+    const durationMs = durationMsOf(duration);
+    if (durationMs <= 0 || durationMs > WINDOW_MS_MAX)
+      return `windows[${index}].duration: expected a duration above zero and at most ${WINDOW_MS_MAX / HOUR_MS}h (a year), got ${JSON.stringify(duration)}`;
   }
   return undefined;
 }

@@ -53,6 +53,17 @@ describe('a Worker', () => {
     expect(await commandsOf()).toHaveLength(1);
   });
 
+  it('whose schedule cannot be counted to its end holds up no other, and says so', async () => {
+    const windows = [{ start: '0 8 * * *', duration: '99999999999h' }];
+    await site.desired.worker('w1', { schedule: { timeZone: 'UTC', windows } });
+    await site.desired.worker('w2');
+    const term = await site.lead();
+    await term.poll([machine('w1', 'stopped'), machine('w2', 'stopped')]);
+    expect(await site.runNext('w2')).toMatchObject({ command: 'start' });
+    const synced = await until('its condition', () => site.condition('w1', 'Synced'));
+    expect(synced).toMatchObject({ status: 'False', reason: 'InvalidSchedule' });
+  });
+
   it('whose command was written down by a leader that died gets that very command from the next one', async () => {
     await site.desired.worker('w1');
     const dying = await site.lead({
