@@ -102,6 +102,38 @@ describe('put', () => {
     expect(await store.revision()).toBe(first.metadata.resourceVersion);
   });
 
+  it('gives a target to one Worker only, and to another when that one has gone or has another target', async () => {
+    const first = await put(workerResource('w1', { target: 'gpu' }), '0');
+    expect(await store.put(workerResource('w2', { target: 'gpu' }), '0')).toEqual({ kind: 'taken', by: 'w1' });
+    expect(await store.put(workerResource('gpu'), '0')).toEqual({ kind: 'taken', by: 'w1' });
+    const second = await put(workerResource('w2'), '0');
+    const moved = { ...second, spec: { ...second.spec, target: 'gpu' } };
+    expect(await store.put(moved, second.metadata.resourceVersion)).toEqual({ kind: 'taken', by: 'w1' });
+    await put({ ...first, spec: { ...first.spec, target: 'tpu' } });
+    const took = await put(moved, second.metadata.resourceVersion);
+    expect(await store.put(workerResource('w3', { target: 'gpu' }), '0')).toEqual({ kind: 'taken', by: 'w2' });
+    await store.remove('Worker', 'w2', took.metadata.resourceVersion);
+    await put(workerResource('w3', { target: 'gpu' }), '0');
+    // A pool has no target.
+    await put(pool('tpu'), '0');
+    expect(await connection.hgetall(keys.resourceTargets())).toEqual({ tpu: 'w1', gpu: 'w3' });
+  });
+
+  it('finds out who has which target where no index says so, and leaves two that share one as they are', async () => {
+    await put(workerResource('w1', { target: 'gpu' }), '0');
+    // Of a version that knew no index, with two that were written at the same moment.
+    const stored = (await connection.hget(keys.resources('Worker'), 'w1')) as string;
+    await connection.hset(keys.resources('Worker'), 'w2', stored.replace('"name":"w1"', '"name":"w2"'));
+    await connection.del(keys.resourceTargets());
+    expect(await store.put(workerResource('w3', { target: 'gpu' }), '0')).toMatchObject({ kind: 'taken' });
+    for (const name of ['w1', 'w2']) await put(workerResource(name, { target: 'gpu', paused: true }));
+    const who = await connection.hget(keys.resourceTargets(), 'gpu');
+    await store.remove('Worker', who as string, undefined);
+    // The other one has it still, whatever the index has forgotten.
+    await put(workerResource(who === 'w1' ? 'w2' : 'w1', { target: 'gpu' }));
+    expect(await store.put(workerResource('w3', { target: 'gpu' }), '0')).toMatchObject({ kind: 'taken' });
+  });
+
   it('loses no update of many at once that each try again after a conflict', async () => {
     await put(workerResource('w1', { maxRetries: 0 }), '0');
     const increment = async (): Promise<void> => {

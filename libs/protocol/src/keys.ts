@@ -219,6 +219,10 @@ export class Keys {
   resources(kind: ResourceKind): string {
     return this.control(`resources:${kind}`);
   }
+  /** Hash: target to the name of the Worker that has it. */
+  resourceTargets(): string {
+    return this.control('resource-targets');
+  }
   /** Integer: revision of the newest change of any resource. */
   resourceRevision(): string {
     return this.control('revision');

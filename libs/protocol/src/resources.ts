@@ -270,6 +270,6 @@ export const resourceEventSchema = z.object({
 export type ResourceEvent = z.infer<typeof resourceEventSchema>;
 
 /** The target of a Worker. */
-export function targetOf(worker: Pick<WorkerResource, 'metadata' | 'spec'>): string {
+export function targetOf(worker: { metadata: { name: string }; spec: { target?: string | undefined } }): string {
   return worker.spec.target ?? worker.metadata.name;
 }

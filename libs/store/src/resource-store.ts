@@ -7,7 +7,7 @@
  * it gets no revision and wakes nobody.
  */
 import type { Keys, Resource, ResourceChange, ResourceKind, ResourceOf } from '@carrierarr/protocol';
-import { RESOURCE_KINDS, resourceSchema } from '@carrierarr/protocol';
+import { RESOURCE_KINDS, resourceSchema, targetOf } from '@carrierarr/protocol';
 import { canonicalJson } from './canonical-json.js';
 import { callScript, type RedisConnection, type ScriptName } from './connection.js';
 import { refuseDeposed } from './leadership.js';
@@ -20,6 +20,8 @@ export type WriteAnswer<T> =
   | { kind: 'ok'; resource: T }
   /** It is not the expected one; `resourceVersion` is what is there. */
   | { kind: 'conflict'; resourceVersion: string | undefined }
+  /** The target of this Worker is that of another, whose name is `by`. */
+  | { kind: 'taken'; by: string }
   | { kind: 'not-found' };
 
 /** A change with its revision. A deleted object's resourceVersion is that of its deletion. */
@@ -77,19 +79,21 @@ export class ResourceStore {
   /**
    * Writes a whole resource. `expected`: '0' = it must not exist; a resourceVersion = it must be that one; undefined =
    * whatever is there. The resource's own `metadata.resourceVersion` is set here. `fence`: only while that leader
-   * leads, else {@link DeposedError}. An equal resource is not written again.
+   * leads, else {@link DeposedError}. An equal resource is not written again. A target has one Worker, however many
+   * are written at once.
    */
   async put<T extends Resource>(resource: T, expected: string | undefined, fence?: number): Promise<WriteAnswer<T>> {
     const { name } = resource.metadata;
     const { resourceVersion: _, ...metadata } = resource.metadata;
-    const json = canonicalJson({ ...resource, metadata });
-    const [what, revision] = await this.#write('carrierarrPutResource', resource.kind, name, expected, fence, json);
+    const written = [resource.kind === 'Worker' ? targetOf(resource) : '', canonicalJson({ ...resource, metadata })];
+    const [what, revision] = await this.#write('carrierarrPutResource', resource.kind, name, expected, fence, written);
     if (what === 'ok')
       return {
         kind: 'ok',
         resource: { ...resource, metadata: { ...resource.metadata, resourceVersion: String(revision) } },
       };
     if (what === 'not_found') return { kind: 'not-found' };
+    if (what === 'taken') return { kind: 'taken', by: String(revision) };
     return { kind: 'conflict', resourceVersion: revision === '' ? undefined : String(revision) };
   }
 
@@ -110,19 +114,20 @@ export class ResourceStore {
     name: string,
     expected: string | undefined,
     fence: number | undefined,
-    ...json: string[]
+    written: readonly string[] = [],
   ) {
     const reply = await callScript(this.#connection, script, [
       this.#keys.leader(),
       this.#keys.resources(kind),
       this.#keys.resourceRevision(),
       this.#keys.resourceJournal(),
+      this.#keys.resourceTargets(),
       fence ?? '',
       this.#keys.resourceChannel(),
       name,
       expected ?? '',
       this.#journalEntriesMax,
-      ...json,
+      ...written,
     ]);
     refuseDeposed(fence, reply);
     return reply;

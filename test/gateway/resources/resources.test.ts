@@ -42,11 +42,17 @@ interface Reply {
   json: any;
 }
 
-function call(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
+function call(
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+  port = gw.port,
+): Promise<Reply> {
   const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body);
   const type: Record<string, string> = text === undefined ? {} : { 'content-type': 'application/json' };
   return new Promise((resolve, reject) => {
-    const options = { host: '127.0.0.1', port: gw.port, path, method, headers: { ...type, ...headers }, agent: false };
+    const options = { host: '127.0.0.1', port, path, method, headers: { ...type, ...headers }, agent: false };
     const sent = request(options);
     sent.on('error', reject);
     sent.on('response', (response) => {
@@ -202,6 +208,25 @@ describe('a resource', () => {
     expect(replies.map(({ status }) => status)).toEqual(Array(8).fill(200));
     const { labels } = (await call('GET', '/api/v1/workers/w1')).json.metadata;
     expect(Object.keys(labels).toSorted()).toEqual(Array.from({ length: 8 }, (_, i) => `l${i}`));
+  });
+
+  it('has its target alone, though two gateways are asked for two Workers of it in the same moment', async () => {
+    const other = await startHttpGateway(redis);
+    try {
+      const races = Array.from({ length: 30 }, (_, n) => `gpu-${n}`);
+      const statuses = await Promise.all(
+        races.map(async (target, n) => {
+          const spec = { target };
+          const one = call('PUT', `/api/v1/workers/a${n}`, worker(`a${n}`, spec));
+          const two = call('PUT', `/api/v1/workers/b${n}`, worker(`b${n}`, spec), {}, other.port);
+          return (await Promise.all([one, two])).map(({ status }) => status).toSorted((a, b) => a - b);
+        }),
+      );
+      expect(statuses).toEqual(races.map(() => [201, 409]));
+      expect((await gw.resourceStore.list('Worker')).items).toHaveLength(races.length);
+    } finally {
+      await other.stop();
+    }
   });
 
   it('leaves a line in the audit log and an event at each change', async () => {

@@ -36,13 +36,16 @@ export function issuesOfChange(before: Resource, manifest: Manifest): Issue[] {
 /** Two Workers with one target would work against each other. Throws ClientError `conflict`. */
 export function checkTarget(manifest: Manifest, workers: readonly WorkerResource[]): void {
   if (manifest.kind !== 'Worker') return;
-  const target = targetOf({ metadata: { name: manifest.metadata.name }, spec: manifest.spec } as WorkerResource);
-  const other = workers.find(
-    (worker) => worker.metadata.name !== manifest.metadata.name && targetOf(worker) === target,
-  );
-  if (other === undefined) return;
-  throw new ClientError(
+  const { name } = manifest.metadata;
+  const target = targetOf(manifest);
+  const other = workers.find((worker) => worker.metadata.name !== name && targetOf(worker) === target);
+  if (other !== undefined) throw targetTaken(target, other.metadata.name);
+}
+
+/** The error for a target that is another Worker's. */
+export function targetTaken(target: string, by: string): ClientError {
+  return new ClientError(
     'conflict',
-    `The target ${shown(target)} is that of the Worker ${shown(other.metadata.name)} already. Give this one another \`spec.target\`, or delete the other first.`,
+    `The target ${shown(target)} is that of the Worker ${shown(by)} already. Give this one another \`spec.target\`, or delete the other first.`,
   );
 }

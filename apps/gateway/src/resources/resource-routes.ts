@@ -145,10 +145,7 @@ async function dryRun(
   }
   const manifests = inputs.map((input) => manifestOf(input));
   const proposals: Proposal[] = [];
-  for (const manifest of manifests) {
-    const before = await resources.find(manifest.kind, manifest.metadata.name);
-    proposals.push(resources.propose(manifest, before));
-  }
+  for (const manifest of manifests) proposals.push(await resources.preview(manifest));
   return plans.ofProposals(proposals);
 }
 

@@ -5,7 +5,14 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Clock, Logger } from '@carrierarr/platform';
-import { ClientError, type Manifest, type Resource, type ResourceKind, type ResourceOf } from '@carrierarr/protocol';
+import {
+  ClientError,
+  type Manifest,
+  type Resource,
+  type ResourceKind,
+  type ResourceOf,
+  targetOf,
+} from '@carrierarr/protocol';
 import {
   createResource,
   markDeleted,
@@ -17,7 +24,7 @@ import {
 import { shown } from '../problem.js';
 import type { RedisHealth } from '../redis-health.js';
 import { type ChangedPath, changedPaths } from './changed-paths.js';
-import { checkTarget, issuesOf, issuesOfChange } from './checks.js';
+import { checkTarget, issuesOf, issuesOfChange, targetTaken } from './checks.js';
 import { badResource, manifestOf } from './manifest.js';
 import { type Json, mergePatch } from './merge-patch.js';
 import { type Expectation, meets } from './version.js';
@@ -58,8 +65,6 @@ export interface Proposal {
 
 export class Resources {
   readonly #o: ResourcesOptions;
-  /** Targets of Workers that are being written here: two at once must see each other. */
-  readonly #writing = new Map<string, Resource>();
 
   constructor(options: ResourcesOptions) {
     this.#o = options;
@@ -95,7 +100,7 @@ export class Resources {
     for (let tries = 1; ; tries += 1) {
       const before = await this.#find(kind, name);
       check(expected, kind, name, before);
-      const proposal = this.propose(manifest, before);
+      const proposal = this.#propose(manifest, before);
       const written = await this.#write(proposal, before, actor);
       if (written !== undefined) return written as Written<ResourceOf<K>>;
       giveUpAfter(tries, kind, name);
@@ -117,7 +122,7 @@ export class Resources {
       const manifest = manifestOf(mergePatch(base, patch), { kind, name });
       const expected = expectedOf(manifest.metadata.resourceVersion);
       check(expected, kind, name, before);
-      const written = await this.#write(this.propose(manifest, before), before, actor);
+      const written = await this.#write(this.#propose(manifest, before), before, actor);
       if (written !== undefined) return written as Written<ResourceOf<K>>;
       giveUpAfter(tries, kind, name);
     }
@@ -167,11 +172,17 @@ export class Resources {
     }
   }
 
-  /** What a manifest would change, checked as if it were written. Throws ClientError `conflict` and `bad_resource`. */
-  propose(manifest: Manifest, before: Resource | undefined): Proposal {
+  /** What writing a manifest would change, checked as if it were. Throws ClientError `conflict` and `bad_resource`. */
+  async preview(manifest: Manifest): Promise<Proposal> {
+    const proposal = this.#propose(manifest, await this.#find(manifest.kind, manifest.metadata.name));
+    // Whoever really writes is told by the store, which alone sees all who write at once.
+    checkTarget(manifest, this.#o.follow.resources.list('Worker'));
+    return proposal;
+  }
+
+  #propose(manifest: Manifest, before: Resource | undefined): Proposal {
     const issues = [...issuesOf(manifest), ...(before === undefined ? [] : issuesOfChange(before, manifest))];
     if (issues.length > 0) throw badResource(issues, `${manifest.kind} ${shown(manifest.metadata.name)}`);
-    checkTarget(manifest, this.#workers());
     const nowIso = new Date(this.#o.clock.now()).toISOString();
     const resource: Resource =
       before === undefined ? createResource(manifest, { uid: randomUUID(), nowIso }) : updateResource(before, manifest);
@@ -179,23 +190,11 @@ export class Resources {
     return { resource, paths, change: before === undefined ? 'created' : paths.length > 0 ? 'changed' : 'unchanged' };
   }
 
-  /** What is there now, or undefined. */
-  find(kind: ResourceKind, name: string): Promise<Resource | undefined> {
-    return this.#find(kind, name);
-  }
-
   #find<K extends ResourceKind>(kind: K, name: string): Promise<ResourceOf<K> | undefined> {
     return this.#o.redis.bounded(() => this.#o.store.get(kind, name));
   }
 
-  /** Workers as known here, and those that are just being written. */
-  #workers() {
-    const known = this.#o.follow.resources.list('Worker');
-    const writing = [...this.#writing.values()].filter((resource) => resource.kind === 'Worker');
-    return writing.length === 0 ? known : [...known, ...writing];
-  }
-
-  /** Undefined: somebody else was faster. */
+  /** Undefined: somebody else was faster. Throws ClientError `conflict` if its target is another Worker's. */
   async #write(
     { resource, change, paths }: Proposal,
     before: Resource | undefined,
@@ -204,20 +203,15 @@ export class Resources {
     if (change === 'unchanged') return { resource: before ?? resource, change };
     const { store, redis } = this.#o;
     const { kind, metadata } = resource;
-    const key = `${kind} ${metadata.name} ${randomUUID()}`;
-    this.#writing.set(key, resource);
-    try {
-      const answer = await redis.bounded(() => store.put(resource, before?.metadata.resourceVersion ?? '0'));
-      if (answer.kind !== 'ok') return undefined;
-      this.#audit({ action: change, resource: answer.resource, actor, paths });
-      const told = paths.slice(0, PATHS_TOLD_MAX).map(({ path }) => path);
-      const more = paths.length > told.length ? `, and ${paths.length - told.length} more` : '';
-      if (change === 'created') await this.#tell(kind, metadata.name, 'Created', `By ${actor.subject}.`);
-      else await this.#tell(kind, metadata.name, 'SpecChanged', `By ${actor.subject}: ${told.join(', ')}${more}.`);
-      return { resource: answer.resource, change };
-    } finally {
-      this.#writing.delete(key);
-    }
+    const answer = await redis.bounded(() => store.put(resource, before?.metadata.resourceVersion ?? '0'));
+    if (answer.kind === 'taken' && resource.kind === 'Worker') throw targetTaken(targetOf(resource), answer.by);
+    if (answer.kind !== 'ok') return undefined;
+    this.#audit({ action: change, resource: answer.resource, actor, paths });
+    const told = paths.slice(0, PATHS_TOLD_MAX).map(({ path }) => path);
+    const more = paths.length > told.length ? `, and ${paths.length - told.length} more` : '';
+    if (change === 'created') await this.#tell(kind, metadata.name, 'Created', `By ${actor.subject}.`);
+    else await this.#tell(kind, metadata.name, 'SpecChanged', `By ${actor.subject}: ${told.join(', ')}${more}.`);
+    return { resource: answer.resource, change };
   }
 
   /** The pool is paused and marked, so no others come. What is left after a failure another DELETE removes. */

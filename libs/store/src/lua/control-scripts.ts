@@ -145,23 +145,61 @@ end
 local stored = redis.call('HGET', KEYS[2], name)
 local present, presentJson
 if stored then present, presentJson = string.match(stored, '^(%d+) (.*)$') end
+local function targetOf(worker, json) return cjson.decode(json).spec.target or worker end
+local function release(target)
+  if redis.call('HGET', KEYS[5], target) == name then redis.call('HDEL', KEYS[5], target) end
+end
 `;
 
 /**
- * KEYS 1 lease · 2 resources of the kind · 3 revision · 4 journal.
- * ARGV 1 fence or '' · 2 channel · 3 name · 4 expected revision, '0' for none there, '' for any · 5 journal entries
- *      max · 6 JSON without its resourceVersion.
- * Returns {'ok', revision} | {'conflict', revision or ''} | {'not_found'} | {'deposed', …}.
+ * A target has one Worker. The index of targets is only as good as who wrote it: what it says is looked up, and where
+ * there is none yet (of an older version, or lost) it is made.
  */
-const PUT_RESOURCE = `${RESOURCE}
+const TARGETS = `
+local function index()
+  if redis.call('EXISTS', KEYS[5]) == 1 then return end
+  local workers = redis.call('HGETALL', KEYS[2])
+  for i = 1, #workers, 2 do
+    redis.call('HSETNX', KEYS[5], targetOf(workers[i], string.match(workers[i + 1], '^%d+ (.*)$')), workers[i])
+  end
+end
+-- The Worker that has this target, if another one has.
+local function otherAt(target)
+  local other = redis.call('HGET', KEYS[5], target)
+  if not other or other == name then return nil end
+  local worker = redis.call('HGET', KEYS[2], other)
+  if worker and targetOf(other, string.match(worker, '^%d+ (.*)$')) == target then return other end
+end
+`;
+
+/**
+ * KEYS 1 lease · 2 resources of the kind · 3 revision · 4 journal · 5 targets.
+ * ARGV 1 fence or '' · 2 channel · 3 name · 4 expected revision, '0' for none there, '' for any · 5 journal entries
+ *      max · 6 target of a Worker, or '' · 7 JSON without its resourceVersion.
+ * Returns {'ok', revision} | {'conflict', revision or ''} | {'taken', name of the target's Worker} | {'not_found'}
+ * | {'deposed', …}.
+ */
+const PUT_RESOURCE = `${RESOURCE}${TARGETS}
 if expected == '0' and present then return {'conflict', present} end
 if expected ~= '' and expected ~= '0' then
   if not present then return {'not_found'} end
   if present ~= expected then return {'conflict', present} end
 end
-if presentJson == ARGV[6] then return {'ok', present} end
-local revision = journal(present and 'MODIFIED' or 'ADDED', ARGV[6])
-redis.call('HSET', KEYS[2], name, revision .. ' ' .. ARGV[6])
+local target, json = ARGV[6], ARGV[7]
+if presentJson == json then return {'ok', present} end
+if target ~= '' then
+  index()
+  if redis.call('HGET', KEYS[5], target) ~= name then
+    local before = presentJson and targetOf(name, presentJson)
+    local other = otherAt(target)
+    -- Two that have shared a target since before there was an index are left as they are.
+    if other and before ~= target then return {'taken', other} end
+    if not other then redis.call('HSET', KEYS[5], target, name) end
+    if before and before ~= target then release(before) end
+  end
+end
+local revision = journal(present and 'MODIFIED' or 'ADDED', json)
+redis.call('HSET', KEYS[2], name, revision .. ' ' .. json)
 return {'ok', revision}
 `;
 
@@ -170,6 +208,7 @@ const REMOVE_RESOURCE = `${RESOURCE}
 if not present then return {'not_found'} end
 if expected ~= '' and present ~= expected then return {'conflict', present} end
 redis.call('HDEL', KEYS[2], name)
+if cjson.decode(presentJson).kind == 'Worker' then release(targetOf(name, presentJson)) end
 return {'ok', journal('DELETED', presentJson)}
 `;
 
@@ -205,7 +244,7 @@ export const CONTROL_SCRIPTS = {
   carrierarrRaise: { lua: RAISE, numberOfKeys: 1 },
   carrierarrPublishStatus: { lua: PUBLISH_STATUS, numberOfKeys: 7 },
   carrierarrKeepSources: { lua: KEEP_SOURCES, numberOfKeys: 2 },
-  carrierarrPutResource: { lua: PUT_RESOURCE, numberOfKeys: 4 },
-  carrierarrRemoveResource: { lua: REMOVE_RESOURCE, numberOfKeys: 4 },
+  carrierarrPutResource: { lua: PUT_RESOURCE, numberOfKeys: 5 },
+  carrierarrRemoveResource: { lua: REMOVE_RESOURCE, numberOfKeys: 5 },
   carrierarrRecordEvent: { lua: RECORD_EVENT, numberOfKeys: 2 },
 } as const;
