@@ -86,10 +86,12 @@ describe('submit', () => {
   it('refuses an id that was used for another command', async () => {
     const s = store();
     const first = await accepted(s, { clientId: 'x' });
-    expect(await s.submit(command({ clientId: 'x', args: ['-f'] }))).toEqual({
-      kind: 'conflict',
-      execution: first.execution,
-    });
+    for (const other of [{ args: ['-f'] }, { executor: 'agent' as const }]) {
+      expect(await s.submit(command({ clientId: 'x', ...other }))).toEqual({
+        kind: 'conflict',
+        execution: first.execution,
+      });
+    }
   });
 
   it('bounds the queue of a target and the number of waiting targets', async () => {

@@ -1,27 +1,27 @@
 /**
- * One execution from claim to outcome: starts the script, leads its output to Redis, ends it when it must end, and
- * reports how it went. What decides is elsewhere (outcome.ts); this is the shell that acts.
+ * One execution from claim to outcome: has its executor run the command, leads the output to Redis, ends it when it must
+ * end, and reports how it went. What decides is in decideOutcome; this is the shell that acts.
  */
-import { resolve } from 'node:path';
-import type { Readable } from 'node:stream';
+import {
+  decideOutcome,
+  deferred,
+  type EndCause,
+  type LineBlock,
+  LineSplitter,
+  type ProgramExit,
+  type Redactor,
+  Spool,
+  type SpoolBudget,
+} from '@carrierarr/execution';
 import { type Clock, backoffMs, type Logger, sleep } from '@carrierarr/platform';
-import type { Execution, StreamLetter } from '@carrierarr/protocol';
+import type { Execution } from '@carrierarr/protocol';
 import type { CommandStore, Ending, FinishAnswer } from '@carrierarr/store';
-import { deferred } from './deferred.js';
+import type { Executors, ForeignOutput, Run } from './executors/executor.js';
 import type { LeaseHolder, LeaseKeeper } from './lease.js';
 import type { RunnerMetrics } from './metrics.js';
-import { decideOutcome, type EndCause, type ScriptExit } from './outcome.js';
-import { type LineBlock, LineSplitter } from './output/lines.js';
-import type { Redactor } from './output/redact.js';
-import { Spool, type SpoolBudget } from './output/spool.js';
-import { scriptEnvironment } from './process/environment.js';
-import { cannotExecute } from './process/executable.js';
-import type { OutputPipes, PipeFolder } from './process/pipes.js';
-import { OUTPUT_END_WAIT_MS, ScriptProcess } from './process/script-process.js';
 
 /** The bounds of one execution, from the configuration. */
 export interface ExecutionLimits {
-  script: string;
   /** Empty: every command is allowed. */
   allowedCommands: readonly string[];
   timeoutMs: number;
@@ -41,11 +41,9 @@ export interface RunningExecutionOptions {
   /** For output, which must not stand in the way of the above. */
   outputStore: CommandStore;
   leases: LeaseKeeper;
-  pipes: PipeFolder;
+  executors: Executors;
   budget: SpoolBudget;
   redactor: Redactor;
-  env: NodeJS.ProcessEnv;
-  configNames: Iterable<string>;
   metrics: RunnerMetrics;
   clock: Clock;
   logger: Logger;
@@ -55,7 +53,6 @@ export interface RunningExecutionOptions {
 export const OUT_OF_TOUCH_GRACE_MS = 5_000;
 const FINISH_RETRY_BASE_MS = 100;
 const FINISH_RETRY_CAP_MS = 2_000;
-const OUTPUT_END_POLL_MS = 50;
 
 export class RunningExecution implements LeaseHolder {
   readonly target: string;
@@ -65,9 +62,12 @@ export class RunningExecution implements LeaseHolder {
   readonly #spool: Spool;
   readonly #splitter: LineSplitter;
   readonly #abandoned = deferred<void>();
+  readonly #ending = new AbortController();
   #cause: EndCause | undefined;
-  #exit: ScriptExit | undefined;
-  #process: ScriptProcess | undefined;
+  #exit: ProgramExit | undefined;
+  #run: Run | undefined;
+  /** Of output that did not pass through the spool. */
+  #foreign: ForeignOutput | undefined;
   #isFenced = false;
   #isAbandoned = false;
   #isOutOfTouch = false;
@@ -75,6 +75,7 @@ export class RunningExecution implements LeaseHolder {
   #lines = 0;
   #limitedLines = 0;
   #outputBytes = 0;
+  #lostEntries = 0;
 
   constructor(options: RunningExecutionOptions) {
     const { execution, fence, limits, outputStore, clock, budget, metrics, logger, redactor } = options;
@@ -119,20 +120,20 @@ export class RunningExecution implements LeaseHolder {
     const { id, target, command } = this.#o.execution;
     leases.hold(this, claimedMs);
     try {
-      await this.#runScript();
+      await this.#execute();
       return await this.#report();
     } catch (error) {
       logger.error({ err: error, execution: id, target, command }, 'execution failed by a defect of the runner');
       return true;
     } finally {
       leases.release(id);
-      this.#process?.kill();
+      this.#run?.kill();
       this.#spool.stop();
     }
   }
 
   beat(): void {
-    if (!this.#isOutOfTouch) this.#process?.beat();
+    if (!this.#isOutOfTouch) this.#run?.beat();
   }
 
   onKillRequested(by: string): void {
@@ -145,10 +146,10 @@ export class RunningExecution implements LeaseHolder {
     this.#o.metrics.fenced.inc();
     this.#o.logger.warn(
       { execution: this.execution, target: this.target },
-      'another holds this execution for lost: killing its script, writing nothing more',
+      'another holds this execution for lost: killing its command, writing nothing more',
     );
-    this.#cause ??= { kind: 'fenced' };
-    this.#process?.kill();
+    this.#decide({ kind: 'fenced' });
+    this.#run?.kill();
     this.#spool.stop();
     this.#abandoned.resolve();
   }
@@ -158,7 +159,7 @@ export class RunningExecution implements LeaseHolder {
     this.#endFor({ kind: 'out-of-touch', silentMs });
   }
 
-  /** Ends the script because the runner stops. */
+  /** Ends the command because the runner stops. */
   shutDown(): void {
     this.#endFor({ kind: 'shut-down' });
   }
@@ -166,7 +167,7 @@ export class RunningExecution implements LeaseHolder {
   /** Gives up reporting: the runner stops and Redis does not answer. Others will find the execution lost. */
   abandon(): void {
     this.#isAbandoned = true;
-    this.#process?.kill();
+    this.#run?.kill();
     this.#spool.stop();
     this.#abandoned.resolve();
   }
@@ -175,110 +176,57 @@ export class RunningExecution implements LeaseHolder {
   #decide(cause: EndCause): boolean {
     if (this.#cause !== undefined) return false;
     this.#cause = cause;
+    this.#ending.abort();
     return true;
   }
 
   #endFor(cause: EndCause): void {
     if (!this.#decide(cause)) return;
-    this.#o.logger.info({ execution: this.execution, target: this.target, cause: cause.kind }, 'ending the script');
+    this.#o.logger.info({ execution: this.execution, target: this.target, cause: cause.kind }, 'ending the command');
     this.#terminate();
   }
 
   #terminate(): void {
     const { killGraceMs } = this.#o.limits;
     const graceMs = this.#cause?.kind === 'out-of-touch' ? Math.min(killGraceMs, OUT_OF_TOUCH_GRACE_MS) : killGraceMs;
-    this.#process?.terminate(graceMs);
+    this.#run?.terminate(graceMs);
   }
 
-  async #runScript(): Promise<void> {
-    const { limits, execution, clock } = this.#o;
+  async #execute(): Promise<void> {
+    const { limits, execution, fence, executors, metrics, clock } = this.#o;
     const { allowedCommands } = limits;
-    const script = resolve(limits.script);
     if (allowedCommands.length > 0 && !allowedCommands.includes(execution.command)) {
       this.#decide({ kind: 'not-allowed', command: execution.command, allowed: allowedCommands });
       return;
     }
-    const refusal = await cannotExecute(script);
-    if (refusal !== undefined) this.#decide({ kind: 'cannot-execute', ...refusal });
-    // Also when it was killed or fenced meanwhile.
-    if (this.#cause !== undefined) return;
-
-    const pipes = await this.#start(script);
-    if (pipes === undefined || this.#process === undefined) return;
-    const running = this.#process;
-    const outputEnd = Promise.all([this.#read('o', running.stdout), this.#read('e', running.stderr)]);
-    await pipes.closeWriters();
-    if (this.#isFenced || this.#isAbandoned) running.kill();
+    const { executor: kind = 'script' } = execution;
+    const executor = executors[kind];
+    if (executor === undefined) {
+      const problem = `This runner cannot have a command run by: ${kind}. Upgrade it.`;
+      this.#decide(kind === 'script' ? { kind: 'no-script' } : { kind: 'cannot-execute', code: 126, problem });
+      return;
+    }
+    const timeoutMs = Math.min(execution.timeout_ms ?? limits.timeoutMs, limits.timeoutMaxMs);
+    const run = await executor.start({
+      ...{ execution, fence, timeoutMs, signal: this.#ending.signal },
+      decide: (cause) => void this.#decide(cause),
+      output: (stream, chunk) => {
+        metrics.bytes.inc(chunk.length);
+        this.#splitter.feed(stream, chunk);
+      },
+      outputEnd: (stream) => this.#splitter.end(stream),
+    });
+    if (run === undefined) return;
+    this.#run = run;
+    if (this.#isPaused) run.pause();
+    if (this.#isFenced || this.#isAbandoned) run.kill();
     else if (this.#cause !== undefined) this.#terminate();
 
-    const timeoutMs = Math.min(execution.timeout_ms ?? limits.timeoutMs, limits.timeoutMaxMs);
     const timer = clock.setTimeout(() => this.#endFor({ kind: 'timed-out', timeoutMs }), timeoutMs);
-    void running.abandoned.then(() => this.#decide({ kind: 'stalled' }));
-    this.#exit = { code: await running.exited };
+    this.#exit = await run.exited;
     timer.cancel();
-    this.#decide({ kind: 'exited', exit: this.#exit });
-    await running.gone;
-    await pipes.release(await this.#awaitOutputEnd(outputEnd));
-  }
-
-  async #start(script: string): Promise<OutputPipes | undefined> {
-    const { execution, fence, env, configNames, clock, pipes: folder } = this.#o;
-    let pipes: OutputPipes | undefined;
-    try {
-      pipes = await folder.take();
-      this.#process = await ScriptProcess.start({
-        ...{ script, args: [execution.command, ...execution.args], pipes, clock },
-        env: scriptEnvironment({ env, configNames, execution, fence }),
-      });
-      return pipes;
-    } catch (error) {
-      await pipes?.release(false);
-      const problem = `The control script could not be started on this runner: ${(error as Error).message}`;
-      this.#decide({ kind: 'cannot-execute', code: 126, problem });
-      return undefined;
-    }
-  }
-
-  /** Resolves at the stream's end. */
-  #read(stream: StreamLetter, readable: Readable): Promise<void> {
-    return new Promise((done) => {
-      readable.on('data', (chunk: Buffer) => {
-        this.#o.metrics.bytes.inc(chunk.length);
-        this.#splitter.feed(stream, chunk);
-      });
-      readable.once('end', () => {
-        this.#splitter.end(stream);
-        done();
-      });
-      readable.on('error', (error) => {
-        this.#o.logger.warn({ err: error, execution: this.execution }, 'output of the script could not be read');
-        this.#splitter.end(stream);
-        done();
-      });
-      if (this.#isPaused) readable.pause();
-    });
-  }
-
-  /**
-   * Waits for the end of the output of a script that has ended; not for ever, since what escaped its group may hold the
-   * pipe open. Time in which we do not read does not count. Resolves to true if the end was seen.
-   */
-  async #awaitOutputEnd(outputEnd: Promise<unknown>): Promise<boolean> {
-    const end = deferred<boolean>();
-    let waitedMs = 0;
-    const poll = this.#o.clock.setInterval(() => {
-      if (!this.#isPaused) waitedMs += OUTPUT_END_POLL_MS;
-      if (waitedMs >= OUTPUT_END_WAIT_MS || this.#isFenced || this.#isAbandoned) end.resolve(false);
-    }, OUTPUT_END_POLL_MS);
-    void outputEnd.then(() => end.resolve(true));
-    const isEnded = await end.promise;
-    poll.cancel();
-    if (!isEnded) {
-      this.#o.metrics.escapedOutputs.inc();
-      this.#splitter.end('o');
-      this.#splitter.end('e');
-    }
-    return isEnded;
+    if (this.#exit !== undefined) this.#decide({ kind: 'exited', exit: this.#exit });
+    this.#foreign = await run.finish();
   }
 
   #take({ stream, lines, body, cut, redactions }: LineBlock): void {
@@ -299,27 +247,23 @@ export class RunningExecution implements LeaseHolder {
   #setPaused(isPaused: boolean): void {
     this.#isPaused = isPaused;
     if (isPaused) this.#o.metrics.pauses.inc();
-    for (const readable of [this.#process?.stdout, this.#process?.stderr]) {
-      if (isPaused) readable?.pause();
-      else readable?.resume();
-    }
+    if (isPaused) this.#run?.pause();
+    else this.#run?.resume();
   }
 
   /** Resolves to true if the target has more commands. */
   async #report(): Promise<boolean> {
     const { store, logger, metrics, clock } = this.#o;
     const cause = this.#cause;
-    if (cause === undefined || cause.kind === 'fenced' || this.#isFenced) return false;
-    const ending = this.#ending(cause);
+    if (cause === undefined) throw new Error('Expected the executor to name an exit or a cause, got neither.');
+    if (cause.kind === 'fenced' || this.#isFenced) return false;
     for (let attempt = 0; ;) {
       const state = await this.#spool.drained();
       if (state === 'stopped' || this.#isAbandoned) return false;
+      const ending = this.#endingFor(cause);
       let answer: FinishAnswer;
       try {
-        answer = await store.finish(this.target, this.execution, this.fence, {
-          ...ending,
-          sequence: this.#spool.sequence,
-        });
+        answer = await store.finish(this.target, this.execution, this.fence, ending);
       } catch (error) {
         if (attempt === 0)
           logger.warn({ err: error, execution: this.execution }, 'outcome not written yet; trying again');
@@ -329,7 +273,8 @@ export class RunningExecution implements LeaseHolder {
       }
       switch (answer.kind) {
         case 'hole':
-          this.#spool.rewind(answer.known);
+          if (this.#foreign === undefined) this.#spool.rewind(answer.known);
+          else this.#acceptLoss(this.#foreign, answer.known);
           continue;
         case 'fenced':
           this.onFenced();
@@ -352,23 +297,38 @@ export class RunningExecution implements LeaseHolder {
     }
   }
 
-  #ending(cause: Exclude<EndCause, { kind: 'fenced' }>): Omit<Ending, 'sequence'> {
+  /** Redis has lost entries that another process wrote, and nobody can send again: a gap is never silent. */
+  #acceptLoss(foreign: ForeignOutput, known: number): void {
+    const entries = foreign.sequence - known;
+    this.#foreign = { ...foreign, sequence: known };
+    this.#lostEntries += entries;
+    this.#o.metrics.lostEntries.inc(entries);
+    this.#o.logger.error({ execution: this.execution, entries }, 'Redis lost output that it had acknowledged');
+  }
+
+  #endingFor(cause: Exclude<EndCause, { kind: 'fenced' }>): Ending {
     const { outputBytesMax } = this.#o.limits;
+    const { sequence, lines, truncatedLines } = this.#foreign ?? {
+      ...{ sequence: this.#spool.sequence, lines: this.#lines, truncatedLines: this.#limitedLines },
+    };
     const verdict = decideOutcome(cause, this.#exit);
-    const limited =
-      this.#limitedLines === 0
-        ? undefined
-        : {
-            code: 'output_limited',
-            text: `The command wrote more than ${outputBytesMax} bytes; ${this.#limitedLines} lines after that were not kept.`,
-          };
-    const error = verdict.error === undefined ? limited : { ...verdict.error };
-    if (verdict.error !== undefined && limited !== undefined && error !== undefined) error.text += ` ${limited.text}`;
+    const errors: NonNullable<Ending['error']>[] = [];
+    if (verdict.error !== undefined) errors.push(verdict.error);
+    if (truncatedLines > 0) {
+      const bound = this.#foreign === undefined ? `${outputBytesMax} bytes` : 'is kept';
+      const text = `The command wrote more than ${bound}; ${truncatedLines} lines after that were not kept.`;
+      errors.push({ code: 'output_limited', text });
+    }
+    if (this.#lostEntries > 0) {
+      const text = `Redis lost ${this.#lostEntries} entries of output that it had acknowledged (a failover, or data not yet on its disk).`;
+      errors.push({ code: 'internal', text });
+    }
+    const [first] = errors;
+    const text = errors.map((error) => error.text).join(' ');
     return {
       ...verdict,
-      ...(error !== undefined && { error }),
-      lines: this.#lines,
-      truncatedLines: this.#limitedLines,
+      ...(first !== undefined && { error: { code: first.code, text } }),
+      ...{ lines, truncatedLines, sequence },
     };
   }
 }

@@ -7,9 +7,9 @@
  * script must die at once. While Redis cannot be reached scripts go on for `outageGraceMs` after the last successful
  * renewal. Others hold the target closed for that long (see lost-detector.ts), so nothing runs twice.
  */
+import { HEARTBEAT_MS } from '@carrierarr/execution';
 import type { Clock, Timer } from '@carrierarr/platform';
 import type { RenewAnswer } from '@carrierarr/store';
-import { HEARTBEAT_MS } from './process/watchdog.js';
 
 /** An execution as the keeper sees it. */
 export interface LeaseHolder {

@@ -1,6 +1,7 @@
 /** Puts a runner together, and takes it apart in the right order. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { PipeFolder, Redactor, secretParts, SpoolBudget } from '@carrierarr/execution';
 import {
   type Clock,
   type Component,
@@ -30,13 +31,12 @@ import { Announcer } from './announcer.js';
 import { randomRunnerId, type RunnerConfig, runnerSchema } from './config.js';
 import { DrainWorker } from './drain-worker.js';
 import { type ExecutionLimits, RunningExecution } from './execution.js';
+import type { Executors } from './executors/executor.js';
+import { ScriptExecutor } from './executors/script.js';
 import { HistoryKeeper } from './history/retention.js';
 import { KillListener } from './kill-listener.js';
 import { LeaseKeeper } from './lease.js';
 import { createRunnerMetrics } from './metrics.js';
-import { Redactor, secretParts } from './output/redact.js';
-import { SpoolBudget } from './output/spool.js';
-import { PipeFolder } from './process/pipes.js';
 import { Sweeper } from './sweeper.js';
 
 export interface RunnerOptions {
@@ -69,8 +69,9 @@ const STOP_MARGIN_MS = 5_000;
 const CHECK = 'runner';
 
 /**
- * Throws {@link ConfigError} if there is no script or the file of secrets cannot be read. Connects to nothing before
- * `start`, which rejects if Redis cannot be reached, is unfit, or holds data of another format.
+ * Throws {@link ConfigError} if the file of secrets cannot be read. Connects to nothing before `start`, which rejects if
+ * Redis cannot be reached, is unfit, or holds data of another format. Without a script, commands for one are rejected
+ * with `no_script`.
  */
 export function createRunner(options: RunnerOptions): RunnerComponent {
   const { config, redisSettings, logger, readiness } = options;
@@ -103,7 +104,12 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
     new CommandStore({ connection, keys, history, queueLengthMax: 0, pendingTargetsMax: 0, idempotencyMs: 0 });
   const store = storeOn(control);
   const outputStore = storeOn(output);
-  const pipes = new PipeFolder();
+  const pipes = new PipeFolder('runner');
+  const executors: Executors = {
+    ...(config.script !== null && {
+      script: new ScriptExecutor({ script: config.script, pipes, env, configNames, metrics, clock, logger }),
+    }),
+  };
 
   const leases = new LeaseKeeper({
     renew: (target, fence) => store.renew(target, fence),
@@ -164,8 +170,8 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
     );
     metrics.startLatency.observe((Date.parse(started_at ?? accepted_at) - Date.parse(accepted_at)) / 1000);
     const current = new RunningExecution({
-      ...{ execution, fence, limits, store, outputStore, leases, pipes, budget, redactor },
-      ...{ env, configNames, metrics, clock, logger },
+      ...{ execution, fence, limits, store, outputStore, leases, executors, budget, redactor },
+      ...{ metrics, clock, logger },
     });
     running.set(id, current);
     if (isGraceOver) current.shutDown();
@@ -235,7 +241,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       control.on('close', onClose);
       onReady();
       logger.info(
-        { runner: runner.id, script: limits.script, concurrency: config.concurrency },
+        { runner: runner.id, script: config.script, concurrency: config.concurrency },
         'runner takes commands',
       );
     },
@@ -266,12 +272,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
 }
 
 function executionLimits(config: RunnerConfig): ExecutionLimits {
-  if (config.script === null) {
-    const message = 'Expected `--script` (CARRIERARR_SCRIPT) to name the control script, got nothing.';
-    throw new ConfigError('carrierarr runner', [{ key: 'script', message }]);
-  }
   return {
-    script: config.script,
     allowedCommands: config.allowedCommands,
     timeoutMs: config.commandTimeout,
     timeoutMaxMs: config.commandTimeoutMax,

@@ -2,13 +2,13 @@
  * Looks over the whole store every two seconds: targets that wait without a job get one, and leases whose runner is dead
  * are declared lost. Every runner does it; what it does is harmless when done twice.
  */
+import { HEARTBEAT_MS, WATCHDOG_ENDS_WITHIN_MS } from '@carrierarr/execution';
 import { type Clock, type Logger, type Timer } from '@carrierarr/platform';
 import { PARTITIONS } from '@carrierarr/protocol';
 import type { CommandStore, DrainQueue, Lease } from '@carrierarr/store';
 import { OUT_OF_TOUCH_GRACE_MS } from './execution.js';
 import { LostDetector } from './lost-detector.js';
 import type { RunnerMetrics } from './metrics.js';
-import { HEARTBEAT_MS, WATCHDOG_ENDS_WITHIN_MS } from './process/watchdog.js';
 
 export interface SweeperOptions {
   store: CommandStore;

@@ -110,6 +110,11 @@ export const ERRORS = {
     retryable: false,
     http: 500,
   },
+  agent_lost: {
+    meaning: 'The agent that ran the command lost touch; how far the command got is unknown.',
+    retryable: false,
+    http: 500,
+  },
   output_limited: {
     meaning: 'The command wrote more than the output bound of one execution; what followed was counted, not kept.',
     retryable: false,

@@ -4,6 +4,10 @@ import { outcomeSchema } from './entry.js';
 
 export const executionStateSchema = z.enum(['queued', 'running', 'ended']);
 
+/** Who runs a command: a runner, by the control script, or the agent on the worker's machine. */
+export const executorKindSchema = z.enum(['script', 'agent']);
+export type ExecutorKind = z.infer<typeof executorKindSchema>;
+
 /** One execution of a command: who, what, when, where, outcome. Times are RFC 3339; absent until they are known. */
 export const executionSchema = z.object({
   id: z.string(),
@@ -11,6 +15,7 @@ export const executionSchema = z.object({
   command: z.string(),
   args: z.array(z.string()),
   state: executionStateSchema,
+  executor: executorKindSchema.optional().meta({ description: 'Who runs it; absent means `script`.' }),
   subject: z.string().meta({ description: "Who asked: the token's subject, or `anonymous`." }),
   address: z.string().meta({ description: "From where: the client's address." }),
   gateway: z.string(),

@@ -3,7 +3,7 @@
  * for a target has an effect at a time (Redis runs scripts alone); every effect of a runner carries its fence.
  */
 import { createHash } from 'node:crypto';
-import type { Execution, Keys, LogEvent, Outcome } from '@carrierarr/protocol';
+import type { Execution, ExecutorKind, Keys, LogEvent, Outcome } from '@carrierarr/protocol';
 import { executionIdOf, PARTITIONS, partitionOf } from '@carrierarr/protocol';
 import { monotonicFactory } from 'ulid';
 import { callScript, type RedisConnection } from './connection.js';
@@ -20,6 +20,8 @@ export interface Submission {
   gateway: string;
   clientId?: string;
   timeoutMs?: number;
+  /** Who is to run it; `script` when left out. */
+  executor?: ExecutorKind;
   idempotent: boolean;
   /** For commands of the leading monitor: refused as 'deposed' where a newer leader is known. */
   leaderFence?: number;
@@ -143,6 +145,7 @@ export class CommandStore {
     ];
     if (clientId !== undefined) record.push('client_id', clientId);
     if (submission.timeoutMs !== undefined) record.push('timeout_ms', String(Math.round(submission.timeoutMs)));
+    if (submission.executor !== undefined) record.push('executor', submission.executor);
     const [what, value, position] = await this.#call('carrierarrSubmit', target, [
       executionIdOf(ulid(), target),
       clientId === undefined ? '' : this.#o.keys.idempotency(target, subject, clientId),
@@ -323,8 +326,10 @@ function errorEvent(code: string, error: string): string {
 }
 
 /** What must be equal for a repeated idempotency id to mean the same command; not which leader repeats it. */
-function digestOf({ command, args, timeoutMs, idempotent }: Submission): string {
+function digestOf({ command, args, timeoutMs, idempotent, executor }: Submission): string {
+  // Older versions did not know executors, and remember digests without.
+  const rest = executor === undefined ? [] : [executor];
   return createHash('sha256')
-    .update(JSON.stringify([command, args, timeoutMs, idempotent]))
+    .update(JSON.stringify([command, args, timeoutMs, idempotent, ...rest]))
     .digest('base64url');
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Redactor } from '../../../apps/runner/src/output/redact.js';
+import { Redactor } from '../../../libs/execution/src/output/redact.js';
 
 function redacted(text: string, ...secrets: string[]) {
   const { body, count } = new Redactor(secrets).redact(Buffer.from(text));

@@ -1,9 +1,9 @@
 import type { StreamLetter } from '@carrierarr/protocol';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { countNewlines } from '../../../apps/runner/src/output/count-newlines.js';
-import { type LineBlock, LineSplitter } from '../../../apps/runner/src/output/lines.js';
-import { Redactor } from '../../../apps/runner/src/output/redact.js';
+import { countNewlines } from '../../../libs/execution/src/output/count-newlines.js';
+import { type LineBlock, LineSplitter } from '../../../libs/execution/src/output/lines.js';
+import { Redactor } from '../../../libs/execution/src/output/redact.js';
 
 function split(chunks: readonly [StreamLetter, Buffer][], lineBytesMax = 1 << 20, secrets: string[] = []) {
   const blocks: LineBlock[] = [];

@@ -5,14 +5,14 @@
 import { constants } from 'node:os';
 import type { ErrorCode, Outcome } from '@carrierarr/protocol';
 
-/** How the script's process ended. */
-export interface ScriptExit {
+/** How a script or other program ended. */
+export interface ProgramExit {
   /** 0 to 255; 128 + n if signal n ended it. */
   code: number;
 }
 
 export type EndCause =
-  | { kind: 'exited'; exit: ScriptExit }
+  | { kind: 'exited'; exit: ProgramExit }
   | { kind: 'kill-requested'; by: string | undefined }
   | { kind: 'timed-out'; timeoutMs: number }
   | { kind: 'shut-down' }
@@ -23,7 +23,11 @@ export type EndCause =
   /** Another has declared this execution lost. */
   | { kind: 'fenced' }
   | { kind: 'not-allowed'; command: string; allowed: readonly string[] }
-  | { kind: 'cannot-execute'; code: 126 | 127; problem: string };
+  | { kind: 'cannot-execute'; code: 126 | 127; problem: string }
+  /** It is for the control script, and the runner has none. */
+  | { kind: 'no-script' }
+  /** The agent that ran it lost touch; `reason` says how that showed. */
+  | { kind: 'agent-lost'; reason: string };
 
 export interface Verdict {
   outcome: Outcome;
@@ -36,6 +40,8 @@ export interface Verdict {
 
 /** GNU timeout's code. */
 const TIMED_OUT_CODE = 124;
+/** A shell's code for what is there and cannot be run. */
+const CANNOT_EXECUTE_CODE = 126;
 const SIGNAL_BASE = 128;
 const SIGNAL_NAMES = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
 
@@ -48,7 +54,7 @@ export function signalOf(code: number): string | undefined {
  * The verdict for a cause. `exit`: how the script's process ended, if it ran. Nothing is reported for `fenced`: another
  * has written the outcome.
  */
-export function decideOutcome(cause: Exclude<EndCause, { kind: 'fenced' }>, exit: ScriptExit | undefined): Verdict {
+export function decideOutcome(cause: Exclude<EndCause, { kind: 'fenced' }>, exit: ProgramExit | undefined): Verdict {
   switch (cause.kind) {
     case 'exited': {
       const { code } = cause.exit;
@@ -80,18 +86,31 @@ export function decideOutcome(cause: Exclude<EndCause, { kind: 'fenced' }>, exit
         code: 'command_not_allowed',
         text: `The command "${cause.command}" is not allowed here. Allowed: ${cause.allowed.join(', ')}.`,
       });
+    case 'no-script':
+      return rejected(CANNOT_EXECUTE_CODE, 'no control script', {
+        code: 'no_script',
+        text: 'The runner that got the command has no control script. Start all runners with --script FILE.',
+      });
+    case 'agent-lost':
+      return {
+        ...{ outcome: 'lost', exitCode: -1, reason: cause.reason },
+        error: {
+          code: 'agent_lost',
+          text: `The agent that ran the command lost touch (${cause.reason}). How far the command got is unknown.`,
+        },
+      };
     case 'cannot-execute':
       return rejected(cause.code, 'the script could not be started', { code: 'cannot_execute', text: cause.problem });
   }
 }
 
-function killed(exit: ScriptExit | undefined, reason: string): Verdict {
+function killed(exit: ProgramExit | undefined, reason: string): Verdict {
   const { signal } = killSignal(exit);
   return { outcome: 'killed', exitCode: SIGNAL_BASE + constants.signals[signal], signal, reason };
 }
 
 /** The signal that ended a script we were ending. One that caught SIGTERM and left by itself was ended by SIGTERM. */
-function killSignal(exit: ScriptExit | undefined): { signal: 'SIGTERM' | 'SIGKILL' } {
+function killSignal(exit: ProgramExit | undefined): { signal: 'SIGTERM' | 'SIGKILL' } {
   return { signal: exit?.code === SIGNAL_BASE + constants.signals.SIGKILL ? 'SIGKILL' : 'SIGTERM' };
 }
 

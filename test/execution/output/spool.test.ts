@@ -3,7 +3,7 @@ import { decodeEntry, Keys } from '@carrierarr/protocol';
 import { type AppendAnswer, CommandStore, defineScripts, OutputLog } from '@carrierarr/store';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Spool, SpoolBudget, type SpoolOptions } from '../../../apps/runner/src/output/spool.js';
+import { Spool, SpoolBudget, type SpoolOptions } from '../../../libs/execution/src/output/spool.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 
 /** A log as Redis keeps it: takes entry n + 1 after entry n only. It can be told to fail and to forget. */

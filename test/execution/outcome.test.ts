@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { decideOutcome } from '../../apps/runner/src/outcome.js';
+import { decideOutcome } from '../../libs/execution/src/outcome.js';
 
 describe('decideOutcome', () => {
   it('takes the exit code of a script that ended by itself', () => {
@@ -43,6 +43,17 @@ describe('decideOutcome', () => {
     expect(decideOutcome({ kind: 'not-allowed', command: 'rm', allowed: ['start', 'stop'] }, undefined)).toMatchObject({
       ...{ outcome: 'rejected', exitCode: -1 },
       error: { code: 'command_not_allowed', text: expect.stringContaining('start, stop') },
+    });
+    expect(decideOutcome({ kind: 'no-script' }, undefined)).toMatchObject({
+      ...{ outcome: 'rejected', exitCode: 126 },
+      error: { code: 'no_script', text: expect.stringContaining('--script FILE') },
+    });
+  });
+
+  it('calls lost what ran by an agent that lost touch, and says how that showed', () => {
+    expect(decideOutcome({ kind: 'agent-lost', reason: 'not heard of for 30 s' }, undefined)).toEqual({
+      ...{ outcome: 'lost', exitCode: -1, reason: 'not heard of for 30 s' },
+      error: { code: 'agent_lost', text: expect.stringContaining('not heard of for 30 s') },
     });
   });
 });

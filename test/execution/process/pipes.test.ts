@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type OutputPipes, PipeFolder } from '../../../apps/runner/src/process/pipes.js';
+import { type OutputPipes, PipeFolder } from '../../../libs/execution/src/process/pipes.js';
 
 let temporary: string;
 const before = process.env['TMPDIR'];
@@ -35,7 +35,7 @@ const files = async () => (await readdir(temporary, { recursive: true })).filter
 
 describe('PipeFolder', () => {
   it('uses pipes again that are drained, and no others', async () => {
-    const folder = new PipeFolder();
+    const folder = new PipeFolder('runner');
     await folder.open();
     for (let i = 0; i < 3; i++) {
       const pipes = await folder.take();
@@ -51,7 +51,7 @@ describe('PipeFolder', () => {
   });
 
   it('begins anew when its folder was tidied away', async () => {
-    const folder = new PipeFolder();
+    const folder = new PipeFolder('runner');
     await folder.open();
     await (await folder.take()).release(true);
     for (const name of await readdir(temporary)) await rm(join(temporary, name), { recursive: true });
@@ -65,7 +65,7 @@ describe('PipeFolder', () => {
   it('removes the folders of runners that were killed', async () => {
     const dead = join(temporary, 'carrierarr-runner-4194305-abc');
     await mkdir(dead);
-    const folder = new PipeFolder();
+    const folder = new PipeFolder('runner');
     await folder.open();
     expect(await readdir(temporary)).toEqual([expect.stringContaining(`carrierarr-runner-${process.pid}-`)]);
     await folder.close();

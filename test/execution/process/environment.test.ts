@@ -1,7 +1,7 @@
 /** The token by which a script makes a provider do a thing once, however often the script runs. */
 import { describe, expect, it } from 'vitest';
 import type { Execution } from '@carrierarr/protocol';
-import { scriptEnvironment } from '../../../apps/runner/src/process/environment.js';
+import { commandToken } from '../../../libs/execution/src/process/environment.js';
 
 const EXECUTION: Execution = {
   ...{ id: '01jd0000000000000000000000-0a', target: 'gpu-1', command: 'provision', args: [], state: 'running' },
@@ -9,10 +9,7 @@ const EXECUTION: Execution = {
   ...{ idempotent: false, accepted_at: '2025-01-01T00:00:00.000Z', attempt: 1 },
 };
 
-const tokenOf = (changes: Partial<Execution> = {}) =>
-  scriptEnvironment({ env: {}, configNames: [], execution: { ...EXECUTION, ...changes }, fence: 1 })[
-    'CARRIERARR_COMMAND_TOKEN'
-  ];
+const tokenOf = (changes: Partial<Execution> = {}) => commandToken({ ...EXECUTION, ...changes });
 
 describe('the token of a command', () => {
   it('is the digest of subject, target and the id the client chose', () => {
@@ -35,10 +32,7 @@ describe('the token of a command', () => {
 
   it('is of the execution alone when the client chose no id', () => {
     const { client_id: _, ...without } = EXECUTION;
-    const token = (id: string) =>
-      scriptEnvironment({ env: {}, configNames: [], execution: { ...without, id }, fence: 1 })[
-        'CARRIERARR_COMMAND_TOKEN'
-      ];
+    const token = (id: string) => commandToken({ ...without, id });
     expect(token('a')).toMatch(/^[0-9a-f]{64}$/);
     expect(token('a')).not.toBe(token('b'));
   });

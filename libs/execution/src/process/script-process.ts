@@ -1,4 +1,4 @@
-/** One run of the control script: started under the watchdog, kept alive by heartbeats, ended by its group. */
+/** One run of a script or other program: started under the watchdog, kept alive by heartbeats, ended by its group. */
 import type { Readable, Writable } from 'node:stream';
 import { createInterface } from 'node:readline';
 import type { Clock, Timer } from '@carrierarr/platform';
@@ -115,7 +115,7 @@ export class ScriptProcess {
     return running;
   }
 
-  /** Tells the watchdog that the runner lives. */
+  /** Tells the watchdog that this process lives. */
   beat(): void {
     if (this.#heartbeat.writable && this.#heartbeat.writableLength < HEARTBEAT_BACKLOG_MAX) this.#heartbeat.write('\n');
   }

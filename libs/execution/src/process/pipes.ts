@@ -1,5 +1,5 @@
 /**
- * Real pipes for a script's output.
+ * Real pipes for a program's output.
  *
  * Node connects children by sockets, and a socket cannot be opened again: `echo oops >/dev/stderr`, which many scripts
  * write, fails with ENXIO. Node has no pipe(2) either, but a FIFO whose name nobody else knows is one. Its ends are
@@ -31,24 +31,30 @@ const closeFd = promisify(close);
 export interface OutputPipes {
   stdout: Pipe;
   stderr: Pipe;
-  /** Closes our copy of the ends that write: end of file comes when the script's are gone too. */
+  /** Closes our copy of the ends that write: end of file comes when the program's are gone too. */
   closeWriters(): Promise<void>;
   /** Closes the rest. `isDrained`: both readers have seen the end of file. */
   release(isDrained: boolean): Promise<void>;
 }
 
-const FOLDER_PREFIX = 'carrierarr-runner-';
-
 export class PipeFolder {
   #folder: string | undefined;
   #count = 0;
   readonly #idle: [string, string][] = [];
+  readonly #prefix: string;
 
-  /** Makes the private folder in which FIFOs lie, and removes those of runners that were killed. */
+  /** `owner`: which program's pipes they are, such as `runner`; part of the folder's name. */
+  constructor(owner: string) {
+    this.#prefix = `carrierarr-${owner}-`;
+  }
+
+  /** Makes the private folder in which FIFOs lie, and removes those of such programs that were killed. */
   async open(): Promise<void> {
     await this.#makeFolder();
     const names = await readdir(tmpdir());
-    const stale = names.filter((name) => name.startsWith(FOLDER_PREFIX) && isOfDeadProcess(name));
+    const stale = names.filter(
+      (name) => name.startsWith(this.#prefix) && isOfDeadProcess(name.slice(this.#prefix.length)),
+    );
     // Another user's folder stays: that is not ours to remove.
     await Promise.allSettled(stale.map((name) => rm(join(tmpdir(), name), { recursive: true, force: true })));
   }
@@ -64,7 +70,7 @@ export class PipeFolder {
       return await this.#open(this.#idle.pop() ?? (await this.#makePair()));
     } catch {
       // Somebody tidied the temporary folder: begin anew.
-      if (this.#folder === undefined) throw new Error('The folder of pipes is closed: the runner has stopped.');
+      if (this.#folder === undefined) throw new Error('The folder of pipes is closed: its program has stopped.');
       this.#idle.length = 0;
       await this.#makeFolder();
       return this.#open(await this.#makePair());
@@ -91,11 +97,11 @@ export class PipeFolder {
   }
 
   async #makeFolder(): Promise<void> {
-    this.#folder = await mkdtemp(join(tmpdir(), `${FOLDER_PREFIX}${process.pid}-`));
+    this.#folder = await mkdtemp(join(tmpdir(), `${this.#prefix}${process.pid}-`));
   }
 
   async #makePair(): Promise<[string, string]> {
-    if (this.#folder === undefined) throw new Error('The folder of pipes is closed: the runner has stopped.');
+    if (this.#folder === undefined) throw new Error('The folder of pipes is closed: its program has stopped.');
     const base = join(this.#folder, String(this.#count++));
     const paths: [string, string] = [`${base}.out`, `${base}.err`];
     await promisify(execFile)('mkfifo', ['-m', '600', ...paths]);
@@ -103,8 +109,9 @@ export class PipeFolder {
   }
 }
 
-function isOfDeadProcess(name: string): boolean {
-  const pid = Number(/^(\d+)-/.exec(name.slice(FOLDER_PREFIX.length))?.[1]);
+/** `suffix`: a folder's name after its prefix, begins with the id of its process. */
+function isOfDeadProcess(suffix: string): boolean {
+  const pid = Number(/^(\d+)-/.exec(suffix)?.[1]);
   if (!(pid > 0)) return false;
   try {
     process.kill(pid, 0);

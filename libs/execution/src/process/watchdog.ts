@@ -1,6 +1,6 @@
 /**
  * The tiny shell between runner and script, so that no descendant of a script outlives its runner, however the runner
- * ends.
+ * ends. (Whoever runs programs is the runner here, and what it runs the script.)
  *
  *   runner --- heartbeat (fd 0) ---> watchdog: bash, leader of a session of its own
  *                                      |- guard: reads heartbeats; on EOF or silence it ends the script

@@ -15,7 +15,6 @@
  */
 import { type Clock, backoffMs, type Timer } from '@carrierarr/platform';
 import { encodeEntry, ENTRY_BYTES_MAX, type Run, type StreamLetter } from '@carrierarr/protocol';
-import type { AppendAnswer } from '@carrierarr/store';
 import { type Deferred, deferred } from '../deferred.js';
 import { countNewlines } from './count-newlines.js';
 
@@ -42,7 +41,7 @@ interface SpooledEntry {
   ackedMs: number;
 }
 
-/** Bytes that all spools of a runner may hold together. */
+/** Bytes that all spools of a process may hold together. */
 export class SpoolBudget {
   #used = 0;
   readonly #waiting = new Set<() => void>();
@@ -75,6 +74,15 @@ export class SpoolBudget {
     this.#waiting.delete(wake);
   }
 }
+
+/** What became of an entry; the store answers so. */
+export type AppendAnswer =
+  | { kind: 'ok' }
+  /** The entry was appended before (its acknowledgement was lost). */
+  | { kind: 'repeated' }
+  /** Forgotten after it was acknowledged: send again from `known + 1`. */
+  | { kind: 'hole'; known: number }
+  | { kind: 'fenced' };
 
 export interface SpoolOptions {
   execution: string;
