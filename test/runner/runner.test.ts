@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile, chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError } from '@carrierarr/platform';
+import { ConfigError, loadConfig } from '@carrierarr/platform';
+import { runnerSchema, validateRunnerConfig } from '@carrierarr/runner';
 import { CommandStore } from '@carrierarr/store';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startRedis, type TestRedis } from '../support/redis.js';
@@ -392,9 +393,33 @@ describe('a runner', () => {
     await Promise.all([old.stop(), young.stop()]);
   });
 
-  it('needs a script', async () => {
-    const client = startClient(redis);
-    await expect(startRunner(redis, client, [], { config: { script: null } as never })).rejects.toThrow(ConfigError);
+  it('needs a script, or the word that it is to do without', () => {
+    const config = (...argv: string[]) => {
+      const loaded = loadConfig({ program: 'runner', summary: '', schema: runnerSchema, argv, env: {} });
+      if (loaded.kind !== 'config') throw new Error('help');
+      return () => validateRunnerConfig(loaded.values);
+    };
+    expect(config()).toThrow(/Expected `--script`.*--without-script/s);
+    expect(config()).toThrow(ConfigError);
+    expect(config('--script', 'x', '--without-script')).toThrow(/Keep one of them/);
+    expect(config('--script', 'x')).not.toThrow();
+    expect(config('--without-script')).not.toThrow();
+  });
+
+  it('without a script refuses what is for one', async () => {
+    await withRunner(['--without-script'], async (client) => {
+      expect(await client.ended(await client.submit('w', 'echo'))).toMatchObject({
+        ...{ outcome: 'rejected', exit_code: 126 },
+      });
+      expect((await client.output('w')).events[1]).toMatchObject({ code: 'no_script' });
+    });
+  });
+
+  it('does not run by its script what is for another executor', async () => {
+    await withRunner([], async (client) => {
+      const id = await client.submit('w', 'echo', ['x'], { executor: 'agent' });
+      expect(await client.ended(id)).toMatchObject({ outcome: 'rejected', exit_code: 126, lines: 0 });
+    });
   });
 
   it('is announced, and ready while it has Redis', async () => {

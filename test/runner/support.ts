@@ -112,8 +112,7 @@ export async function startRunner(
   more: Partial<RunnerOptions> = {},
 ) {
   const argv = [
-    '--script',
-    SCRIPT,
+    ...(flags.includes('--without-script') ? [] : ['--script', SCRIPT]),
     '--redis-url',
     redis.url,
     '--redis-key-prefix',
@@ -168,8 +167,7 @@ export async function startRunnerProcess(
   flags: string[] = [],
 ): Promise<ChildProcess> {
   const argv = [
-    '--script',
-    SCRIPT,
+    ...(flags.includes('--without-script') ? [] : ['--script', SCRIPT]),
     '--redis-url',
     redis.url,
     '--redis-key-prefix',

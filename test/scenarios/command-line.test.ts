@@ -1,6 +1,8 @@
 /** The `carrierarr` command as people use it, against real gateways. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { Installation } from '../support/installation.js';
 import { startProgram, WORKSPACE } from '../support/programs.js';
 import { until } from '../support/until.js';
@@ -72,4 +74,26 @@ test('`run` against nobody says so and exits with 125', async () => {
   const run = carrierarr('http://127.0.0.1:9', 'run', 'worker-1', 'status', '--wait');
   expect((await run.ended).code).toBe(125);
   expect(run.output()).toContain('http://127.0.0.1:9');
+});
+
+test('`up` without a script has a runner all the same, and refuses what is for a script; `runner` asks for one', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'carrierarr-up-'));
+  const up = startProgram({
+    name: 'up without a script',
+    listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
+    args: ['up', '--addr', '127.0.0.1:0', '--state-dir', folder],
+  });
+  onTestFinished(async () => {
+    await up.stop();
+    await rm(folder, { recursive: true, force: true });
+  }, 30_000);
+  await up.ready();
+  expect(await (await fetch(`${up.url}/ready`)).json()).toMatchObject({ checks: { runner: { ok: true } } });
+  const refused = carrierarr(up.url, 'run', 'worker-1', 'status', '--wait');
+  expect((await refused.ended).code).toBe(126);
+  expect(refused.output()).toContain('no control script');
+
+  const runner = startProgram({ name: 'runner without a script', args: ['runner'] });
+  expect((await runner.ended).code).not.toBe(0);
+  expect(runner.output()).toContain('--without-script');
 });

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import {
+  ConfigError,
   type ConfigValues,
   defineSchema,
   formats,
@@ -111,6 +112,11 @@ export const executionSchema = defineSchema({
 
 export const runnerSchema = defineSchema({
   ...executionSchema,
+  withoutScript: {
+    doc: 'Run commands for agents only; those for a script are refused.',
+    format: formats.boolean,
+    default: false,
+  },
   ...redisSchema,
   ...logSchema,
   ...opsSchema,
@@ -118,6 +124,19 @@ export const runnerSchema = defineSchema({
 
 /** The settings {@link createRunner} reads. */
 export type RunnerConfig = ConfigValues<typeof executionSchema>;
+
+/**
+ * Throws {@link ConfigError} unless a runner by itself is told either its script or to do without: one that was forgotten
+ * would refuse what others could run.
+ */
+export function validateRunnerConfig({ script, withoutScript }: ConfigValues<typeof runnerSchema>): void {
+  if ((script === null) === withoutScript) return;
+  const message = withoutScript
+    ? 'Both `--script` (CARRIERARR_SCRIPT) and `--without-script` are set. Keep one of them.'
+    : 'Expected `--script` (CARRIERARR_SCRIPT) to name the control script, got nothing. ' +
+      'For a runner that runs commands for agents only, give `--without-script`.';
+  throw new ConfigError('carrierarr runner', [{ key: 'script', message }]);
+}
 
 /** A name for a runner that was given none: new at each start, so nobody waits for it to come back. */
 export function randomRunnerId(): string {

@@ -1,5 +1,5 @@
 /** `carrierarr runner`: one runner, with a port for probes and metrics. */
-import { createRunner, runnerSchema } from '@carrierarr/runner';
+import { createRunner, runnerSchema, validateRunnerConfig } from '@carrierarr/runner';
 import type { Verb } from '../host.js';
 import { runOpsProgram } from '../ops-program.js';
 import { serverEnvNames } from './server-env.js';
@@ -8,6 +8,9 @@ export const runner: Verb = {
   run: (argv, host, summary) =>
     runOpsProgram({
       ...{ name: 'runner', schema: runnerSchema, argv, summary, host },
-      build: (parts, onFatal) => createRunner({ ...parts, onFatal, env: host.env, configNames: serverEnvNames() }),
+      build: (parts, onFatal) => {
+        validateRunnerConfig(parts.config);
+        return createRunner({ ...parts, onFatal, env: host.env, configNames: serverEnvNames() });
+      },
     }),
 };

@@ -1,6 +1,6 @@
 /**
- * `carrierarr up`: everything on one machine, in one process. A gateway, a monitor, a runner when there is a script
- * to run, and a private Redis unless another is named.
+ * `carrierarr up`: everything on one machine, in one process. A gateway, a monitor, a runner and a private Redis unless
+ * another is named.
  */
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -87,18 +87,17 @@ function components(config: Config, logger: Logger, host: Host, onFatal: (error:
     },
     stop: () => embedded?.stop(),
   };
-  const runner = (script: string) =>
-    later('runner', config.shutdownGrace + config.killGrace + 5000, () =>
-      createRunner({
-        ...shared,
-        config: { ...config, script },
-        redisSettings: settingsOf(config, redisUrl()),
-        logger: logger.child({ program: 'runner' }),
-        env: host.env,
-        configNames: serverEnvNames(),
-        onFatal,
-      }),
-    );
+  const runner = later('runner', config.shutdownGrace + config.killGrace + 5000, () =>
+    createRunner({
+      ...shared,
+      config,
+      redisSettings: settingsOf(config, redisUrl()),
+      logger: logger.child({ program: 'runner' }),
+      env: host.env,
+      configNames: serverEnvNames(),
+      onFatal,
+    }),
+  );
   const gateway = later('gateway', config.shutdownGrace + 2000, () => {
     const built = createGateway({
       ...shared,
@@ -131,13 +130,7 @@ function components(config: Config, logger: Logger, host: Host, onFatal: (error:
       if (address !== undefined) host.stdout.write(announce(config, address, data, host.command));
     },
   };
-  return [
-    ...(isPrivate(config) ? [redis] : []),
-    ...(config.script === null ? [] : [runner(config.script)]),
-    monitor,
-    gateway,
-    announcement,
-  ];
+  return [...(isPrivate(config) ? [redis] : []), runner, monitor, gateway, announcement];
 }
 
 function announce({ script }: Config, { host, port }: Address, data: string, command: string): string {
