@@ -26,6 +26,7 @@ import {
   DrainQueue,
   ExecutionHistory,
   Leadership,
+  OrphanStore,
   ResourceEvents,
   ResourceFollow,
   ResourceStore,
@@ -118,6 +119,7 @@ const timed = {
   },
 };
 const status = new WorkerStatusStore({ connection, keys });
+const orphans = new OrphanStore({ connection, keys });
 const leadership = new Leadership({ connection: lease, keys });
 const logger = createLogger({ program: 'bench', level: 'warn', format: 'json' });
 const registry = createMetrics({ program: 'bench', version: 'bench', hasProcessMetrics: false });
@@ -155,7 +157,7 @@ async function lead() {
   const term = { fence: hold.fence, signal: controller.signal, deposed: (error) => controller.abort(error) };
   const leading = new Leading(
     {
-      ...{ fleet, status, logger, metrics, monitor: 'bench', clock: systemClock, onReport() {} },
+      ...{ fleet, status, orphans, logger, metrics, monitor: 'bench', clock: systemClock, onReport() {} },
       observer: { start: async () => {}, stop: async () => {}, nudge() {}, expectChange() {}, sources: [SOURCE] },
       others: new Others({ connection, keys }),
       stores: {

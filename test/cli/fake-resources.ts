@@ -17,6 +17,7 @@ import {
   manifestSchema,
   type Metadata,
   observedBodySchema,
+  type OrphansBody,
   planBodySchema,
   type Resource,
   type ResourceEvent,
@@ -67,6 +68,7 @@ export class FakeResources {
   errorText: string | undefined;
   readonly events = new Map<string, ResourceEvent[]>();
   executions: Execution[] = [];
+  orphans: OrphansBody['items'] = [];
   observed: Observed = { epoch: 'e', version: 1, timestamp: new Date().toISOString(), workers: [], sources: [] };
   summary = 'It is as desired.';
 
@@ -218,6 +220,7 @@ export class FakeResources {
   #answer(method: string, url: URL, body: unknown): readonly [number, unknown] {
     const [, , , plural = '', name, part] = url.pathname.split('/').map(decodeURIComponent);
     if (plural === 'observed') return [200, observedBodySchema.parse(this.observed)];
+    if (plural === 'orphans') return [200, { timestamp: new Date().toISOString(), items: this.orphans }];
     if (plural === 'executions') return [200, executionsBodySchema.parse({ executions: this.executions })];
     if (plural === 'plan') return [200, this.#dryRun(manifestSchema.parse(body))];
     const kind = plural === 'workers' ? 'Worker' : 'WorkerPool';

@@ -72,7 +72,7 @@ describe('the command line and a gateway', () => {
     expect((await run('diff', '-f', path)).stdout).toMatch(/^- {2}replicas: 3\n\+ {2}replicas: 2$/m);
     const back = await file((await run('get', 'workers', '-o', 'yaml')).stdout);
     expect((await run('apply', '-f', back)).stdout).toBe('worker/web 1 unchanged\n');
-    expect((await run('get', 'observed')).exitCode).toBe(0);
+    for (const what of ['observed', 'orphans']) expect((await run('get', what)).exitCode).toBe(0);
 
     const described = await run('describe', 'worker', 'web 1');
     expect(described).toMatchObject({ exitCode: 0, stderr: '' });

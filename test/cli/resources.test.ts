@@ -442,6 +442,39 @@ describe('carrierarr get observed', () => {
   });
 });
 
+describe('carrierarr get orphans', () => {
+  it('shows machines that belong to no Worker, since when, and what becomes of them', async () => {
+    expect(await run('get', 'orphans')).toMatchObject({
+      exitCode: 0,
+      stdout: '',
+      stderr: expect.stringMatching(/Every/),
+    });
+    const minuteAgo = new Date(Date.now() - 61_000).toISOString();
+    const base = {
+      mapped_by: 'id',
+      source: 'ec2/x',
+      since: minuteAgo,
+      observed_at: minuteAgo,
+      reason: 'It is tagged.',
+    };
+    gateway.orphans = [
+      {
+        ...{ ...base, id: 'i-1', target: 'a', state: 'running', instance_type: 'g5.xlarge', termination: 'waiting' },
+        ...{ message: 'After a second poll.', terminate_after: new Date(Date.now() + 25_900).toISOString() },
+      },
+      { ...base, id: 'i-2', target: 'b', state: 'stopped', termination: 'off', message: 'It\x1bstays.', stale: true },
+    ];
+    const { exitCode, stdout } = await run('get', 'orphans');
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(
+      /\na +i-1 +ec2\/x +running +g5\.xlarge +1m1s ago +waiting, 25s at least\nb +i-2 +ec2\/x +stopped \(stale\) +- +1m1s ago +off\n$/,
+    );
+    expect((await run('get', 'orphans', '-o', 'wide')).stdout).toContain('It\\x1bstays.');
+    expect((await run('get', 'orphan', 'b', '-o', 'name')).stdout).toBe('i-2\n');
+    expect((await run('get', 'orphans', 'c')).stderr).toContain('None of these');
+  });
+});
+
 describe('carrierarr describe', () => {
   it('says what a worker is, why, what happened and what comes next', async () => {
     const lastCommand = {

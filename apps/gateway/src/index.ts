@@ -13,6 +13,7 @@ import {
   ExecutionHistory,
   OutputLog,
   type RedisConnection,
+  OrphanStore,
   ResourceEvents,
   ResourceFollow,
   ResourceStore,
@@ -180,6 +181,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const http = registerHttp(app, {
     ...{ config, guard, commands, history, log, status, redis, readiness, metrics, limits, clock, logger },
     ...{ commandStore: store, resourceStore, resourceEvents: new ResourceEvents({ connection, keys }), follow },
+    orphanStore: new OrphanStore({ connection, keys }),
     clientCount: () => endpoint.connectionCount,
     wakeOn: (target, onChange) => fanout.wakeOn(target, onChange),
   });

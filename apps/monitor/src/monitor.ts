@@ -20,6 +20,7 @@ import {
   DrainQueue,
   ExecutionHistory,
   Leadership,
+  OrphanStore,
   OutputLog,
   ResourceEvents,
   ResourceFollow,
@@ -146,6 +147,7 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
       {
         ...{ fleet, observer, logger, clock, monitor: id, metrics, onReport: showSources },
         status: new WorkerStatusStore({ connection, keys }),
+        orphans: new OrphanStore({ connection, keys }),
         others: new Others({ connection, keys }),
         stores: {
           ...{ resources, commands, drain, store: commands, history },

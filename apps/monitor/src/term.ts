@@ -6,7 +6,13 @@ import type { Clock, Logger } from '@carrierarr/platform';
 import type { SourceReport } from '@carrierarr/protocol';
 import { targetOf } from '@carrierarr/protocol';
 import { SCRIPT_SOURCE } from '@carrierarr/reconcile';
-import { DeposedError, type StatusChange, type StatusSnapshot, type WorkerStatusStore } from '@carrierarr/store';
+import {
+  DeposedError,
+  type OrphanStore,
+  type StatusChange,
+  type StatusSnapshot,
+  type WorkerStatusStore,
+} from '@carrierarr/store';
 import type { Term } from './leader/election.js';
 import type { Observer } from './observe/observer.js';
 import type { StatusChange as PolledChange } from './observe/poller.js';
@@ -26,6 +32,7 @@ import { WorkerStep } from './reconciler/worker-step.js';
 export interface LeadingOptions {
   fleet: Fleet;
   status: Pick<WorkerStatusStore, 'read' | 'publish' | 'keepSources'>;
+  orphans: Pick<OrphanStore, 'read' | 'write'>;
   observer: Pick<Observer, 'start' | 'stop' | 'nudge' | 'expectChange' | 'sources'>;
   others: Pick<Others, 'on'>;
   stores: Pick<EffectsOptions, 'resources' | 'commands' | 'drain' | 'events'> &
@@ -77,7 +84,7 @@ export class Leading {
       },
     });
     this.#orphans = new Orphans({
-      ...{ fleet, observed, effects, nowMs, metrics: metrics.reconcile, logger },
+      ...{ fence, fleet, observed, effects, nowMs, metrics: metrics.reconcile, logger, store: options.orphans },
       isCollecting: options.isCollectingOrphans && options.isReconciling,
     });
     if (!options.isReconciling) return;

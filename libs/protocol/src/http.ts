@@ -1,6 +1,7 @@
 /** Bodies and queries of the HTTP routes. `openapi` documents are generated from these. */
 import { z } from 'zod';
 import { TAIL_MAX } from './client-messages.js';
+import { orphanSchema } from './orphans.js';
 import { executionSchema, executionStateSchema, targetStateSchema } from './records.js';
 import { argsSchema, clientIdSchema, targetSchema, verbSchema } from './names.js';
 import {
@@ -76,9 +77,26 @@ export const observedBodySchema = z.object({
   epoch: z.string().meta({ description: 'Versions compare only within one epoch.' }),
   version: z.int(),
   timestamp: z.iso.datetime({ offset: true }),
-  workers: z.array(seenWorkerSchema).meta({ description: 'Those that have vanished too: they have `gone_at`.' }),
+  workers: z
+    .array(
+      seenWorkerSchema.extend({
+        orphaned_since: z.iso
+          .datetime({ offset: true })
+          .optional()
+          .meta({ description: 'It is tagged as ours and belongs to no Worker: see `GET /api/v1/orphans`.' }),
+      }),
+    )
+    .meta({ description: 'Those that have vanished too: they have `gone_at`.' }),
   sources: z.array(sourceReportSchema),
 });
+
+const freshnessSchema = seenWorkerSchema.pick({ launch_time: true, observed_at: true, stale: true, age_seconds: true });
+/** Answer of `GET /api/v1/orphans`. */
+export const orphansBodySchema = z.object({
+  timestamp: z.iso.datetime({ offset: true }),
+  items: z.array(orphanSchema.extend(freshnessSchema.shape)).meta({ description: 'By id.' }),
+});
+export type OrphansBody = z.infer<typeof orphansBodySchema>;
 
 /** Query of `GET /api/v1/workers` and `GET /api/v1/workerpools`. */
 export const resourcesQuerySchema = z.strictObject({

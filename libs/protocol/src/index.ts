@@ -8,6 +8,7 @@ export * from './keys.js';
 export { messageReference } from './message-reference.js';
 export * from './names.js';
 export { openApiDocument } from './openapi.js';
+export * from './orphans.js';
 export * from './records.js';
 export * from './server-messages.js';
 export * from './worker-status.js';

@@ -211,6 +211,10 @@ export class Keys {
   sources(): string {
     return this.control('sources');
   }
+  /** Hash: id of a machine of ours that belongs to no Worker to Orphan (JSON). */
+  orphans(): string {
+    return this.control('orphans');
+  }
   /** Channel: the status changed; the message is its version. */
   statusChannel(): string {
     return this.control('status-changed');

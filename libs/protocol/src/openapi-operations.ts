@@ -137,6 +137,12 @@ export const OPERATIONS: readonly Operation[] = [
     summary: 'What monitors know of the workers and how fresh that is, and of each source.',
     answers: { 200: ['All workers, vanished ones too.', 'Observed'] },
   },
+  {
+    ...{ method: 'get', path: '/api/v1/orphans', id: 'orphans' },
+    summary: 'Machines that are tagged as ours and belong to no Worker, and what becomes of each.',
+    description: 'As the leading monitor saw it after its last complete poll.',
+    answers: { 200: ['None is an empty list.', 'Orphans'] },
+  },
   ...resourceOperations('Worker'),
   ...resourceOperations('WorkerPool'),
   {

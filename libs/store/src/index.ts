@@ -4,6 +4,7 @@ export { DrainQueue } from './drain-queue.js';
 export * from './execution-history.js';
 export * from './leadership.js';
 export type { HistoryBounds } from './lua/target-script.js';
+export * from './orphan-store.js';
 export * from './output-log.js';
 export * from './resource-edit.js';
 export * from './resource-events.js';

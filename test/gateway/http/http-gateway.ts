@@ -16,6 +16,7 @@ import {
   DrainQueue,
   type Ending,
   ExecutionHistory,
+  OrphanStore,
   OutputLog,
   ResourceEvents,
   ResourceFollow,
@@ -110,6 +111,7 @@ export async function startHttpGateway(
     subscriber: createRedis(settings, { name: 'test-status', role: 'subscriber' }),
     clientBufferBytes: config.clientBufferBytes,
   });
+  const orphanStore = new OrphanStore({ connection, keys });
   const resourceStore = new ResourceStore({ connection, keys });
   const resourceEvents = new ResourceEvents({ connection, keys });
   const resourceSubscriber = createRedis(settings, { name: 'test-resources', role: 'subscriber' });
@@ -122,7 +124,7 @@ export async function startHttpGateway(
     ...{ config, commands, history, log, readiness, limits, clientCount: () => 3 },
     ...common,
     guard: new Guard(config, authenticator),
-    ...{ status, commandStore: store, resourceStore, resourceEvents, follow },
+    ...{ status, commandStore: store, resourceStore, resourceEvents, follow, orphanStore },
     wakeOn(target, onChange) {
       const set = watchers.get(target) ?? new Set();
       watchers.set(target, set.add(onChange));
@@ -162,7 +164,7 @@ export async function startHttpGateway(
       authenticator,
       commands,
     },
-    ...{ statusStore, status, resourceStore, resourceEvents, follow },
+    ...{ statusStore, status, orphanStore, resourceStore, resourceEvents, follow },
     ...{ limits, logLines, wake, watching: (target: string) => watchers.get(target)?.size ?? 0 },
     announceRunner: () => {
       const seen_at = new Date().toISOString();

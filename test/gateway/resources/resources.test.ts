@@ -3,6 +3,8 @@ import { request } from 'node:http';
 import {
   dryRunBodySchema,
   ERRORS,
+  observedBodySchema,
+  orphansBodySchema,
   planBodySchema,
   type Resource,
   resourceEventsBodySchema,
@@ -11,6 +13,7 @@ import {
   workerListSchema,
   type WorkerResource,
 } from '@carrierarr/protocol';
+import { DeposedError, Leadership } from '@carrierarr/store';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
 import { startRedis, type TestRedis } from '../../support/redis.js';
@@ -436,6 +439,36 @@ describe('a pool', () => {
       expect(planBodySchema.parse((await call('GET', '/api/v1/workerpools/p/plan')).json).delete).toEqual([]),
     );
     expect(json.kind).toBe('WorkerPool');
+  });
+});
+
+describe('orphans', () => {
+  it('are listed by any gateway while their machine is there, with how fresh that is, and marked among what is observed', async () => {
+    const monitor = new TestMonitor(gw.connection, gw.keys);
+    const orphan = (id: string) => ({
+      ...{ id, target: id, mapped_by: 'id', source: 'ec2/eu-central-1', state: 'pending' },
+      ...{
+        since: '2025-01-01T00:00:00.000Z',
+        reason: 'It is tagged.',
+        termination: 'off' as const,
+        message: 'It stays.',
+      },
+    });
+    await monitor.publish({
+      upserts: [workerRecord('i-1'), workerRecord('i-2', { gone_at: '2025-01-01T00:00:00.000Z' }), workerRecord('i-3')],
+    });
+    expect(await call('GET', '/api/v1/orphans')).toMatchObject({ status: 200, json: { items: [] } });
+    const held = await new Leadership({ connection: gw.connection, keys: gw.keys }).hold('test-monitor');
+    await gw.orphanStore.write(held.leads ? held.fence : 0, ['i-1', 'i-2', 'i-4'].map(orphan), []);
+    const { items } = orphansBodySchema.parse((await call('GET', '/api/v1/orphans')).json);
+    expect(items).toEqual([{ ...orphan('i-1'), state: 'running', observed_at: expect.any(String) }]);
+    const { workers } = observedBodySchema.parse((await call('GET', '/api/v1/observed')).json);
+    expect(workers.map(({ id, orphaned_since }) => [id, orphaned_since])).toEqual([
+      ['i-1', '2025-01-01T00:00:00.000Z'],
+      ['i-2', undefined],
+      ['i-3', undefined],
+    ]);
+    await expect(gw.orphanStore.write(1, [orphan('i-1')], [])).rejects.toThrow(DeposedError);
   });
 });
 

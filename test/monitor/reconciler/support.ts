@@ -8,6 +8,7 @@ import {
   type DeposedError,
   DrainQueue,
   Leadership,
+  OrphanStore,
   ResourceFollow,
   WorkerStatusStore,
 } from '@carrierarr/store';
@@ -47,6 +48,7 @@ export async function installation(redis: TestRedis) {
   const commands = new CommandStore({ connection, keys, history: bounds, ...limits });
   const drain = new DrainQueue(connection, keys);
   const status = new WorkerStatusStore({ connection, keys });
+  const orphans = new OrphanStore({ connection, keys });
   const leadership = new Leadership({ connection, keys, leaseMs: 600_000 });
   const logger = createLogger({ program: 'test', level: process.env['TEST_LOG'] ?? 'silent' });
   const follow = new ResourceFollow({
@@ -88,7 +90,7 @@ export async function installation(redis: TestRedis) {
     const { stores, ...others } = more;
     const leading = new Leading(
       {
-        ...{ fleet, status, observer, logger, clock: systemClock, monitor: 'monitor', onReport() {} },
+        ...{ fleet, status, orphans, observer, logger, clock: systemClock, monitor: 'monitor', onReport() {} },
         others: new Others({ connection, keys }),
         stores: { resources, commands, drain, events, store: commands, history, ...stores },
         ...{ isReconciling: true, isCollectingOrphans: false, concurrency: 4, resyncMs: 600_000 },
@@ -158,7 +160,7 @@ export async function installation(redis: TestRedis) {
   }
 
   return {
-    ...{ desired, keys, resources, commands, history, status, fleet, lead, connection },
+    ...{ desired, keys, resources, commands, history, status, orphans, fleet, lead, connection },
 
     /** Somebody gives a command by hand. */
     async byHand(target: string, command: string): Promise<string> {

@@ -316,6 +316,63 @@ describe('machines of ours that no Worker owns', () => {
     expect(await commandsOf()).toEqual([]);
   });
 
+  it('are listed with why, since when and what becomes of them, over changes of the leader, until they are none', async () => {
+    await site.desired.worker('w1');
+    const term = await site.lead();
+    await term.poll([machine('w1'), machine('o1', 'stopped', { mapped_by: 'tag:Name', instance_type: 'g5.xlarge' })]);
+    const before = (await site.orphans.read()).get('i-o1');
+    expect(before).toMatchObject({
+      ...{ target: 'o1', source: EC2, state: 'stopped', instance_type: 'g5.xlarge', termination: 'off' },
+      reason: expect.stringContaining('carrierarr:managed'),
+      message: expect.stringContaining('--gc-orphans'),
+    });
+    await term.end();
+    const heir = await site.lead({ isCollectingOrphans: true });
+    await heir.poll([machine('o1')]);
+    const after = (await site.orphans.read()).get('i-o1');
+    expect(after).toMatchObject({ since: before?.since, state: 'running', termination: 'waiting' });
+    expect(Date.parse(after?.terminate_after ?? '')).toBeGreaterThan(Date.now());
+    // Nobody is told twice.
+    expect((await site.desired.events.list('Worker', 'o1')).map(({ count }) => count)).toEqual([1]);
+    await heir.poll([]);
+    const [execution] = await commandsOf();
+    expect((await site.orphans.read()).get('i-o1')).toMatchObject({
+      ...{ termination: 'given', execution: execution?.id, since: before?.since },
+    });
+    await site.desired.worker('o1');
+    await until('it to be known', () => site.fleet.get('Worker', 'o1'));
+    await heir.poll([]);
+    expect(await site.orphans.read()).toEqual(new Map());
+  });
+
+  it('are not terminated where their target is also that of a machine that is none', async () => {
+    await site.desired.worker('w1', { selector: { tags: { role: 'a' } } });
+    const term = await site.lead({ isCollectingOrphans: true });
+    const tags = { 'carrierarr:managed': 'true', role: 'a' };
+    const twins = [machine('o1', 'running', { id: 'i-a', tags }), machine('o1')];
+    for (let n = 0; n < 3; n++) await term.poll(n === 0 ? twins : []);
+    expect([...(await site.orphans.read()).keys()]).toEqual(['i-o1']);
+    expect((await site.orphans.read()).get('i-o1')).toMatchObject({
+      ...{ termination: 'held', message: expect.stringContaining('i-a') },
+    });
+    expect(await commandsOf('o1')).toEqual([]);
+  });
+
+  it('whose queue is full do not keep others from being terminated', async () => {
+    await site.desired.worker('w1');
+    for (let n = 0; n < 3; n++) await site.byHand('o1', 'status');
+    const term = await site.lead({ isCollectingOrphans: true });
+    await term.poll([machine('w1'), ...orphans.map((name) => machine(name))]);
+    await term.poll([]);
+    expect(await commandsOf('o2')).toMatchObject([{ command: 'terminate' }]);
+    const listed = await site.orphans.read();
+    expect([...listed.values()].map(({ termination }) => termination).slice(0, 3)).toEqual([
+      'waiting',
+      'given',
+      'waiting',
+    ]);
+  });
+
   it('are terminated when that is asked for: after two polls, and a fifth of all at once at most', async () => {
     await site.desired.worker('w1');
     const term = await site.lead({ isCollectingOrphans: true });
@@ -331,6 +388,7 @@ describe('machines of ours that no Worker owns', () => {
     // The same ones, until they are gone.
     await term.poll([]);
     expect(await commandsOf()).toHaveLength(2);
+    expect(await term.metric('carrierarr_monitor_commands_total')).toBe(2);
     await term.poll([machine('o1', 'terminated')]);
     expect((await commandsOf()).map(({ target }) => target).toSorted()).toEqual(['o1', 'o2']);
     await term.poll([machine('o2', 'terminated')]);

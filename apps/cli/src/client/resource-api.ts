@@ -4,6 +4,8 @@ import {
   dryRunBodySchema,
   type Manifest,
   observedBodySchema,
+  type OrphansBody,
+  orphansBodySchema,
   type PlanBody,
   planBodySchema,
   RESOURCE_PLURALS,
@@ -98,6 +100,11 @@ export class ResourceApi {
   /** What writing a manifest would change, and then do. */
   async dryRun(manifest: Manifest): Promise<DryRunBody['items']> {
     return (await this.#http.request('POST', '/plan', dryRunBodySchema, { body: manifest })).items;
+  }
+
+  /** Machines that belong to no Worker. */
+  async orphans(): Promise<OrphansBody['items']> {
+    return (await this.#http.request('GET', '/orphans', orphansBodySchema)).items;
   }
 
   observed(): Promise<Observed> {

@@ -1,4 +1,4 @@
-/** `carrierarr get executions|targets|workers|pools|observed`. */
+/** `carrierarr get workers|pools|observed|orphans|executions|targets`. */
 import { defineSchema, formats } from '@carrierarr/platform';
 import type { Execution, TargetState } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
@@ -10,7 +10,7 @@ import { Output } from '../terminal/output.js';
 import { age } from '../terminal/table.js';
 import { executionColumns } from './executions-table.js';
 import { getResources, type OutputFormat, writeItems } from './get-resources.js';
-import { observedColumns } from './observed-rows.js';
+import { observedColumns, orphanColumns } from './observed-rows.js';
 import { kindOf } from './references.js';
 import type { Columns } from './resource-rows.js';
 
@@ -56,7 +56,7 @@ export const getSchema = defineSchema({
   },
 });
 
-const WHAT = 'workers|pools|observed|executions|targets [NAME...]';
+const WHAT = 'workers|pools|observed|orphans|executions|targets [NAME...]';
 
 interface Means {
   readonly settings: NonNullable<ReturnType<typeof load>>;
@@ -113,10 +113,11 @@ export const get: Verb = {
         return targets(means);
       case 'observed':
         return observed(means);
+      case 'orphans':
+      case 'orphan':
+        return orphans(means);
       default:
-        throw new UsageError(
-          `Expected \`workers\`, \`pools\`, \`observed\`, \`executions\` or \`targets\`, got \`${first}\`.`,
-        );
+        throw new UsageError(`Expected one of \`${WHAT.split(' ', 1)[0]}\`, got \`${first}\`.`);
     }
   },
 };
@@ -152,6 +153,20 @@ async function observed({ settings: { access, values }, names, output }: Means):
   for (const { source, ok, error } of sources) {
     if (!ok) output.notice(`${source} cannot be seen now: ${error ?? 'its last poll failed'}`);
   }
+  return EXIT.done;
+}
+
+async function orphans({ settings: { access, values }, names, output }: Means): Promise<number> {
+  const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
+  const all = await new ResourceApi(access).orphans();
+  const found = all.filter(({ target, id }) => wanted.size === 0 || wanted.has(target) || wanted.has(id));
+  const format: OutputFormat = values.output;
+  if (found.length === 0 && (format === 'table' || format === 'wide')) {
+    const which = wanted.size === 0 ? 'Every machine of ours that monitors see' : 'None of these is an orphan: each';
+    output.notice(`${which} belongs to a Worker.`);
+    return EXIT.done;
+  }
+  writeItems(found, format, orphanColumns(format === 'wide'), output, ({ id }) => id);
   return EXIT.done;
 }
 

@@ -9,6 +9,7 @@ import type {
   CommandStore,
   ExecutionHistory,
   OutputLog,
+  OrphanStore,
   ResourceEvents,
   ResourceFollow,
   ResourceStore,
@@ -27,6 +28,7 @@ import { GivenCommands } from '../resources/given-commands.js';
 import { Plans } from '../resources/plans.js';
 import { Resources } from '../resources/resources.js';
 import { WatchRoute } from '../resources/watch.js';
+import { Orphans } from '../status/orphans.js';
 import type { StatusFeed } from '../status/status-feed.js';
 import { ClientGoneError, Exchange } from './exchange.js';
 import { GAP_HEADER, OutputRoute } from './output.js';
@@ -42,6 +44,7 @@ export interface HttpDependencies {
   log: OutputLog;
   status: StatusFeed;
   commandStore: Pick<CommandStore, 'executionOfToken'>;
+  orphanStore: Pick<OrphanStore, 'read'>;
   resourceStore: ResourceStore;
   resourceEvents: ResourceEvents;
   /** All resources, for checks, plans and watches. */
@@ -104,12 +107,13 @@ class Http implements HttpRoutes {
     const stillValid = (credential: Credential) => guard.stillValid(credential);
     const output = new OutputRoute({ ...dependencies, gaps, stillValid });
     this.#output = output;
-    const { commandStore, resourceStore: store, resourceEvents: events, history } = dependencies;
+    const { commandStore, resourceStore: store, resourceEvents: events, orphanStore, history } = dependencies;
     const watch = new WatchRoute({ ...dependencies, store, stillValid });
     this.#watch = watch;
     const resources = new Resources({ ...dependencies, store, events });
     const plans = new Plans({ ...dependencies, commands: new GivenCommands({ store: commandStore, history }) });
-    this.#routes = createRoutes({ ...dependencies, output, resources: { resources, plans, watch } });
+    const orphans = new Orphans({ ...dependencies, store: orphanStore });
+    this.#routes = createRoutes({ ...dependencies, output, resources: { resources, plans, watch, orphans } });
     this.#rate = new TokenBuckets({ perSecond: config.messagesPerSecond, burst: config.messagesPerSecond * 2 });
     this.#requests = new Counter({
       name: 'carrierarr_gateway_http_requests_total',

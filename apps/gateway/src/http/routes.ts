@@ -31,7 +31,7 @@ export interface RouteDependencies {
   commands: Commands;
   history: ExecutionHistory;
   status: StatusFeed;
-  resources: Omit<ResourceRouteDependencies, 'status' | 'limitWrites'>;
+  resources: Omit<ResourceRouteDependencies, 'limitWrites'>;
   redis: RedisHealth;
   readiness: Readiness;
   metrics: Registry;
@@ -42,7 +42,7 @@ export interface RouteDependencies {
 }
 
 export function createRoutes(dependencies: RouteDependencies): Route[] {
-  const { config, clock, resources, status } = dependencies;
+  const { config, clock, resources } = dependencies;
   const rate = new TokenBuckets({ perSecond: config.commandsPerSecond, burst: config.commandsBurst });
   /** Commands and writes count alike: both change the world. */
   const limitWrites = ({ exchange, credential: { subject } }: Pick<Call, 'exchange' | 'credential'>) => {
@@ -53,7 +53,7 @@ export function createRoutes(dependencies: RouteDependencies): Route[] {
     ...operationRoutes(dependencies),
     ...commandRoutes(dependencies, limitWrites),
     ...executionRoutes(dependencies),
-    ...resourceRoutes({ ...resources, status, limitWrites }),
+    ...resourceRoutes({ ...resources, limitWrites }),
   ];
 }
 

@@ -13,7 +13,7 @@ import { stringify } from 'yaml';
 import type { Answer, Exchange } from '../http/exchange.js';
 import { fit, queryOf } from '../http/input.js';
 import { type Call, json, type Route } from '../http/route.js';
-import type { StatusFeed } from '../status/status-feed.js';
+import type { Orphans } from '../status/orphans.js';
 import { manifestBodyOf, patchBodyOf } from './body.js';
 import { labelSelector } from './label-selector.js';
 import { manifestOf } from './manifest.js';
@@ -29,15 +29,16 @@ export interface ResourceRouteDependencies {
   resources: Resources;
   plans: Plans;
   watch: WatchRoute;
-  status: StatusFeed;
+  orphans: Orphans;
   /** Throws ClientError `rate_limited` if the subject writes too often. */
   limitWrites: (call: Call) => void;
 }
 
 export function resourceRoutes(dependencies: ResourceRouteDependencies): Route[] {
-  const { status } = dependencies;
+  const { orphans } = dependencies;
   return [
-    { method: 'GET', path: '/api/v1/observed', answer: async () => json(200, await status.observed()) },
+    { method: 'GET', path: '/api/v1/observed', answer: async () => json(200, await orphans.marked()) },
+    { method: 'GET', path: '/api/v1/orphans', answer: async () => json(200, await orphans.list()) },
     ...routesOf('Worker', dependencies),
     ...routesOf('WorkerPool', dependencies),
     {

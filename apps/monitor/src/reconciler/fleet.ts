@@ -4,6 +4,7 @@
  */
 import type { Resource, ResourceKind, ResourceOf, WorkerResource } from '@carrierarr/protocol';
 import { targetOf } from '@carrierarr/protocol';
+import { hasTags } from '@carrierarr/reconcile';
 import type { FollowedChange, ResourceFollow } from '@carrierarr/store';
 import { keyOf, type ResourceKey } from './keys.js';
 
@@ -25,8 +26,8 @@ export class Fleet {
   readonly #ofPool = new Map<string, Set<string>>();
   /** Target to the names of the Workers that are it. */
   readonly #atTarget = new Map<string, Set<string>>();
-  /** Workers that say by tags which machine they are. */
-  readonly #selecting = new Set<string>();
+  /** One of the tags that a Worker selects its machine by (`key=value`) to the names of such Workers. */
+  readonly #selecting = new Map<string, Set<string>>();
   readonly #listeners = new Set<FleetListener>();
 
   /** Follows from now on, for ever: it lives as long as what it follows. */
@@ -65,9 +66,16 @@ export class Fleet {
     return this.#atTarget.get(target) ?? [];
   }
 
-  /** Workers with a selector. */
-  selecting(): WorkerResource[] {
-    return [...this.#selecting].map((name) => this.get('Worker', name)).filter((worker) => worker !== undefined);
+  /** Names of the Workers that select a machine with these tags. */
+  *namesSelecting(tags: Readonly<Record<string, string>> = {}): Generator<string> {
+    // Most installations have none, and a large one must not ask each of them about each machine.
+    if (this.#selecting.size === 0) return;
+    for (const [key, value] of Object.entries(tags)) {
+      for (const name of this.#selecting.get(`${key}=${value}`) ?? []) {
+        const wanted = this.get('Worker', name)?.spec.selector?.tags;
+        if (wanted !== undefined && hasTags({ tags }, wanted)) yield name;
+      }
+    }
   }
 
   /** This process has written, or read, this newer state. */
@@ -141,7 +149,8 @@ export class Fleet {
     const { name, owner } = resource.metadata;
     if (owner !== undefined) put(this.#ofPool, owner.name, name);
     put(this.#atTarget, targetOf(resource), name);
-    if (resource.spec.selector !== undefined) this.#selecting.add(name);
+    const tag = firstTagOf(resource);
+    if (tag !== undefined) put(this.#selecting, tag, name);
   }
 
   #unindex(resource: Resource): void {
@@ -149,8 +158,15 @@ export class Fleet {
     const { name, owner } = resource.metadata;
     if (owner !== undefined) take(this.#ofPool, owner.name, name);
     take(this.#atTarget, targetOf(resource), name);
-    this.#selecting.delete(name);
+    const tag = firstTagOf(resource);
+    if (tag !== undefined) take(this.#selecting, tag, name);
   }
+}
+
+/** The first of the tags that a Worker selects by; undefined without a selector, or with one that selects nothing. */
+function firstTagOf({ spec }: WorkerResource): string | undefined {
+  const [first] = Object.entries(spec.selector?.tags ?? {});
+  return first === undefined ? undefined : first.join('=');
 }
 
 function revisionOf({ metadata }: Resource): number {

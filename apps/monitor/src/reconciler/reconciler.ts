@@ -110,12 +110,9 @@ export class Reconciler {
     else this.#queue.addAfter(keyOf('Worker', worker), POOL_AFTER_MS, 'drift');
   }
 
-  #ownersOf({ target, tags = {} }: ObservedChange['records'][number]): string[] {
+  #ownersOf({ target, tags }: ObservedChange['records'][number]): string[] {
     const { fleet } = this.#o;
-    const selecting = fleet
-      .selecting()
-      .filter(({ spec }) => Object.entries(spec.selector?.tags ?? {}).every(([key, value]) => tags[key] === value));
-    return [...fleet.namesAt(target), ...selecting.map(({ metadata }) => metadata.name)];
+    return [...fleet.namesAt(target), ...fleet.namesSelecting(tags)];
   }
 
   #changed(change: FleetChange | 'reset'): void {

@@ -127,6 +127,15 @@ end
 return {'ok'}
 `;
 
+/** KEYS 1 lease · 2 orphans. ARGV 1 fence · 2… pairs: id, record, or '' to forget it. Returns {'ok'} | {'deposed', …}. */
+const WRITE_ORPHANS = `${NOW}${FENCED}
+for i = 2, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[2], ARGV[i])
+  else redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+end
+return {'ok'}
+`;
+
 /**
  * What both writes of resources share. A revision is also above Redis' clock, so that after a failover that lost the
  * last writes no revision is given out twice; each journal entry names the revision before it (`p`), so that a reader
@@ -244,6 +253,7 @@ export const CONTROL_SCRIPTS = {
   carrierarrRaise: { lua: RAISE, numberOfKeys: 1 },
   carrierarrPublishStatus: { lua: PUBLISH_STATUS, numberOfKeys: 7 },
   carrierarrKeepSources: { lua: KEEP_SOURCES, numberOfKeys: 2 },
+  carrierarrWriteOrphans: { lua: WRITE_ORPHANS, numberOfKeys: 2 },
   carrierarrPutResource: { lua: PUT_RESOURCE, numberOfKeys: 5 },
   carrierarrRemoveResource: { lua: REMOVE_RESOURCE, numberOfKeys: 5 },
   carrierarrRecordEvent: { lua: RECORD_EVENT, numberOfKeys: 2 },
