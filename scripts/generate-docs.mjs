@@ -154,7 +154,8 @@ const METHOD = /^ {2}\/\*\* (?<about>[^\n]+) \*\/\n {2}(?<name>\w+)\((?<paramete
 const EXAMPLES = {
   ...{ target: 'worker-1', partition: 7, subject: 'alice', clientId: 'id-1', gatewayId: 'gateway-1' },
   id: '01kanhfj7e5xkz3d9q4r8m2v6t-07',
-  ...{ kind: 'Worker', name: 'worker-1' },
+  ...{ kind: 'Worker', name: 'worker-1', part: 'status', channel: 'grpc' },
+  execution: '01kanhfj7e5xkz3d9q4r8m2v6t-07',
 };
 
 /** Names from the code itself, called with example arguments; meanings from its docstrings. */
@@ -166,7 +167,7 @@ async function redisKeys() {
   const rows = [];
   const undocumented = new Set(Object.getOwnPropertyNames(Keys.prototype));
   // Not names that stand in Redis.
-  for (const name of ['constructor', 'at', 'of', 'control', 'executionPrefix']) undocumented.delete(name);
+  for (const name of ['constructor', 'at', 'of', 'control', 'nodes', 'executionPrefix']) undocumented.delete(name);
   for (const [index, line] of lines.entries()) {
     const section = SECTION.exec(line)?.[1];
     if (section) rows.push(`\n## For ${section}\n\n| example | what it holds |\n|---|---|`);

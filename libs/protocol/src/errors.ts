@@ -120,6 +120,21 @@ export const ERRORS = {
     retryable: false,
     http: 500,
   },
+  node_not_connected: {
+    meaning: 'The node of an agent command is not known, or its agent has no stream to any monitor.',
+    retryable: true,
+    http: 502,
+  },
+  bad_command: {
+    meaning: 'The arguments of an agent command are not what its verb needs.',
+    retryable: false,
+    http: 400,
+  },
+  agent_refused: {
+    meaning: 'The agent does not carry this command out: it is not in its allow-list, or it cannot be run there.',
+    retryable: false,
+    http: 403,
+  },
   internal: {
     meaning: 'A defect of carrierarr. The log of the program has the details.',
     retryable: true,

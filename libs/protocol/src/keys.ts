@@ -8,6 +8,7 @@
  * patterns, so PSUBSCRIBE is no way to do that.)
  */
 
+import type { NodeChannel } from './nodes/node-record.js';
 import type { ResourceKind } from './resources.js';
 
 /** Number of partitions. Part of the stored format: changing it needs a migration. */
@@ -246,5 +247,72 @@ export class Keys {
   /** Integer: the newest leader's fence that a partition knows; commands of older leaders are refused. */
   controllerFence(partition: number): string {
     return this.at(partition, 'controller');
+  }
+
+  // --- nodes: machines with an agent. One slot, so that names, streams and what was said change together ------------
+
+  private nodes(name: string): string {
+    return `${this.prefix}:{nodes}:${name}`;
+  }
+
+  /** Hash: node key to its name. Whoever is in here is known. */
+  nodeNames(): string {
+    return this.nodes('names');
+  }
+  /** Hash: every name a node was called by to its key. */
+  nodeAliases(): string {
+    return this.nodes('aliases');
+  }
+  /** Hash: node key to what it said in a registration, by either channel, a status or a heartbeat (JSON). */
+  nodePart(part: `registration:${NodeChannel}` | 'status' | 'heartbeat'): string {
+    return this.nodes(part);
+  }
+  /** Hash: node key to `<fence> <since ms> <monitor>`, or `<fence> <end ms>` once its last stream has ended. */
+  nodeStreams(): string {
+    return this.nodes('streams');
+  }
+  /** Sorted set: node key by when it was last heard on a channel, epoch ms. */
+  nodesSeen(channel: NodeChannel): string {
+    return this.nodes(`seen:${channel}`);
+  }
+  /** Sorted set: node key by the version of its last change. */
+  nodeVersions(): string {
+    return this.nodes('versions');
+  }
+  /** Sorted set: keys of nodes that were removed, by the version of that. */
+  removedNodes(): string {
+    return this.nodes('removed');
+  }
+  /** Hash: `epoch`, `version`, and `floor` (the newest version whose removals are forgotten) of all nodes. */
+  nodesMeta(): string {
+    return this.nodes('meta');
+  }
+  /** Hash: channel to `<since ms> <until ms>`: it has been listened to since then without a pause. */
+  listening(): string {
+    return this.nodes('listening');
+  }
+  /** Sorted set: monitor that serves agents by when it was last seen, epoch ms. */
+  servingMonitors(): string {
+    return this.nodes('monitors');
+  }
+  /** Channel: a node has a new stream; the message is `<fence> <node key>`. */
+  streamsChannel(): string {
+    return this.nodes('stream-opened');
+  }
+  /** Set of ids of executions that are under way on an agent, or about to be. */
+  agentMailOpen(): string {
+    return this.nodes('mail-open');
+  }
+  /** Hash: request, how far it got, and result of one execution on an agent. */
+  agentMail(execution: string): string {
+    return this.nodes(`mail:${execution}`);
+  }
+  /** Channel: there is news for an agent; the message is `<execution> <node key>`. */
+  agentMailChannel(): string {
+    return this.nodes('mail-sent');
+  }
+  /** Channel: there is news from an agent; the message is the execution's id. */
+  agentAnswerChannel(): string {
+    return this.nodes('mail-answered');
   }
 }

@@ -21,6 +21,7 @@ export const executionSchema = z.object({
   gateway: z.string(),
   client_id: z.string().optional().meta({ description: 'The idempotency id the client chose.' }),
   idempotent: z.boolean(),
+  node: z.string().optional().meta({ description: 'Key of the node whose agent runs it.' }),
   timeout_ms: z.int().optional(),
   accepted_at: z.iso.datetime(),
   started_at: z.iso.datetime().optional(),

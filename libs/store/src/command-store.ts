@@ -23,6 +23,8 @@ export interface Submission {
   /** Who is to run it; `script` when left out. */
   executor?: ExecutorKind;
   idempotent: boolean;
+  /** Of executor `agent`: key of the node. */
+  node?: string;
   /** For commands of the leading monitor: refused as 'deposed' where a newer leader is known. */
   leaderFence?: number;
   /** Of a leader's: refused as 'busy' where something runs or waits, or may still run after a loss. */
@@ -144,6 +146,7 @@ export class CommandStore {
       ],
     ];
     if (clientId !== undefined) record.push('client_id', clientId);
+    if (submission.node !== undefined) record.push('node', submission.node);
     if (submission.timeoutMs !== undefined) record.push('timeout_ms', String(Math.round(submission.timeoutMs)));
     if (submission.executor !== undefined) record.push('executor', submission.executor);
     const [what, value, position] = await this.#call('carrierarrSubmit', target, [
@@ -211,6 +214,11 @@ export class CommandStore {
     if (what === 'ok') return { kind: 'ok', last: Number(value) };
     if (what === 'hole') return { kind: 'hole', known: Number(value) };
     return { kind: what === 'repeated' ? 'repeated' : 'fenced' };
+  }
+
+  /** Appends lines that belong to no execution, such as what an agent logs of itself. Resolves to the last offset. */
+  async appendLog(target: string, lines: number, entry: Buffer): Promise<number> {
+    return Number((await this.#call('carrierarrAppendLog', target, [lines, entry]))[1]);
   }
 
   /** Writes the outcome and frees the target. */

@@ -126,6 +126,11 @@ redis.call('HSET', K_LEASE, 'seq', A[2])
 return {'ok', (appendEntry(now, tonumber(A[3]), A[4]))}
 `);
 
+/** A: 1 lines · 2 entry. Returns {'ok', last offset}. */
+const APPEND_LOG = targetScript(`
+return {'ok', (appendEntry(now, tonumber(A[1]), A[2]))}
+`);
+
 /**
  * A: 1 execution id · 2 fence · 3 newest sequence of its entries · 4 JSON of an error event or '' · 5 JSON of the
  * result event · 6… record fields, flat.
@@ -209,6 +214,7 @@ export const COMMAND_SCRIPTS = {
   carrierarrClaim: { lua: CLAIM, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrRenew: { lua: RENEW, numberOfKeys: 1 },
   carrierarrAppend: { lua: APPEND, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrAppendLog: { lua: APPEND_LOG, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrFinish: { lua: FINISH, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrKill: { lua: KILL, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrReap: { lua: REAP, numberOfKeys: TARGET_SCRIPT_KEYS },

@@ -1,0 +1,134 @@
+/**
+ * Commands on their way to agents, and what became of them. A runner puts, looks, kills and removes; the monitor that
+ * holds the node's stream sends and answers. See {@link AgentRequest}.
+ *
+ * That a command is sent at most once to an agent that cannot tell a repetition is decided by {@link AgentMail.send}, in
+ * Redis, before it is written to the stream.
+ */
+import type { AgentRequest, AgentResult, Keys } from '@carrierarr/protocol';
+import { agentRequestSchema, agentResultSchema } from '@carrierarr/protocol';
+import { callScript, type RedisConnection } from './connection.js';
+
+/** A mail that nobody removes is forgotten after this, ms: longer than any command may run. */
+const MAIL_LIFE_MS = 40 * 24 * 3_600_000;
+
+export type MailLook =
+  /** `outOfTouchMs`: since a monitor last had the agent within reach. */
+  | { kind: 'under-way'; state: 'waiting' | 'sent' | 'accepted'; outOfTouchMs: number }
+  | { kind: 'ended'; result: AgentResult }
+  /** Redis has forgotten it. */
+  | { kind: 'gone' };
+
+export type MailSendAnswer =
+  | { kind: 'send'; request: AgentRequest; isKilled: boolean }
+  /** It was sent before, to an agent that would run it twice. */
+  | { kind: 'already' }
+  /** Nobody waits for it any more, or it has ended. */
+  | { kind: 'gone' };
+
+export interface AgentMailOptions {
+  connection: RedisConnection;
+  keys: Keys;
+  /** Most commands under way on all agents together. */
+  openMax?: number;
+}
+
+const OPEN_MAX = 50_000;
+
+export class AgentMail {
+  readonly #connection: RedisConnection;
+  readonly #keys: Keys;
+  readonly #openMax: number;
+
+  constructor({ connection, keys, openMax = OPEN_MAX }: AgentMailOptions) {
+    this.#connection = connection;
+    this.#keys = keys;
+    this.#openMax = openMax;
+  }
+
+  #call(name: Parameters<typeof callScript>[1], execution: string, own: readonly (string | number)[]) {
+    const keys = this.#keys;
+    return callScript(this.#connection, name, [keys.agentMailOpen(), keys.agentMail(execution), ...own]);
+  }
+
+  /** Leaves a command for a node's agent. `full`: as many are under way as are allowed. */
+  async put(node: string, request: AgentRequest): Promise<{ kind: 'ok' } | { kind: 'full'; open: number }> {
+    const { execution, fence } = request;
+    const [what, open] = await this.#call('carrierarrMailPut', execution, [
+      ...[execution, node, fence, JSON.stringify(request), MAIL_LIFE_MS, this.#openMax],
+      this.#keys.agentMailChannel(),
+    ]);
+    return what === 'full' ? { kind: 'full', open: Number(open) } : { kind: 'ok' };
+  }
+
+  /** How far it got. */
+  async look(execution: string): Promise<MailLook> {
+    const [what, state, outOfTouchMs, result] = await this.#call('carrierarrMailLook', execution, []);
+    if (what === 'gone') return { kind: 'gone' };
+    if (result !== '') return { kind: 'ended', result: agentResultSchema.parse(JSON.parse(String(result))) };
+    return { kind: 'under-way', state: state as 'waiting', outOfTouchMs: Number(outOfTouchMs) };
+  }
+
+  /** Asks for its end. */
+  async kill(execution: string): Promise<void> {
+    await this.#call('carrierarrMailKill', execution, [execution, this.#keys.agentMailChannel()]);
+  }
+
+  /** Nobody waits for it any more: an agent that still runs it is told to end it. */
+  async remove(execution: string, fence: number): Promise<void> {
+    await this.#call('carrierarrMailRemove', execution, [execution, fence, this.#keys.agentMailChannel()]);
+  }
+
+  /** To be called before a command is written to a stream. `mayRepeat`: the agent runs it once, however often it comes. */
+  async send(execution: string, streamFence: number, mayRepeat: boolean): Promise<MailSendAnswer> {
+    const [what, request, kill] = await this.#call('carrierarrMailSend', execution, [
+      mayRepeat ? '1' : '',
+      streamFence,
+    ]);
+    if (what !== 'send') return { kind: what === 'already' ? 'already' : 'gone' };
+    return { kind: 'send', request: agentRequestSchema.parse(JSON.parse(String(request))), isKilled: kill === '1' };
+  }
+
+  /** The agent has it. False: nobody waits for it any more. */
+  async accepted(execution: string, fence: number): Promise<boolean> {
+    return (await this.#call('carrierarrMailAccepted', execution, [fence]))[0] === 'ok';
+  }
+
+  /** The agents of these are within reach now. */
+  async contact(executions: readonly string[]): Promise<void> {
+    if (executions.length === 0) return;
+    const keys = executions.map((execution) => this.#keys.agentMail(execution));
+    await callScript(this.#connection, 'carrierarrMailContact', [keys.length, ...keys]);
+  }
+
+  /** How it ended. `fence` is left out by agents that know none. `gone`: nobody waits for it any more. */
+  async answer(execution: string, fence: number | undefined, result: AgentResult): Promise<'ok' | 'repeated' | 'gone'> {
+    const [what] = await this.#call('carrierarrMailResult', execution, [
+      ...[execution, fence ?? '', JSON.stringify(result)],
+      this.#keys.agentAnswerChannel(),
+    ]);
+    return what as 'ok' | 'repeated' | 'gone';
+  }
+
+  /** All that is under way, with its node and, as `target` and `fence`, the lease that it must have. */
+  async open(): Promise<{ execution: string; node: string; request: AgentRequest | undefined; isKilled: boolean }[]> {
+    const executions = await this.#connection.smembers(this.#keys.agentMailOpen());
+    const mails = await Promise.all(
+      executions.map((execution) =>
+        this.#connection.hmget(this.#keys.agentMail(execution), 'node', 'request', 'kill', 'result'),
+      ),
+    );
+    return mails.flatMap(([node, request, kill, result], i) =>
+      node == null || result != null
+        ? []
+        : [
+            {
+              execution: executions[i] as string,
+              node,
+              request: request == null ? undefined : agentRequestSchema.safeParse(JSON.parse(request)).data,
+              isKilled: kill === '1',
+            },
+          ],
+    );
+  }
+}

@@ -1,0 +1,322 @@
+/**
+ * Scripts of the registry of nodes and of the mail between runners and agents. All keys lie in one slot.
+ *
+ * A script of the registry has KEYS 1 nodes · 2 aliases · 3 registration by gRPC · 4 by AMQP · 5 status · 6 heartbeat ·
+ * 7 streams · 8 seen by gRPC · 9 by AMQP · 10 versions · 11 removed · 12 meta, and ARGV 1 the epoch to begin with if
+ * there is none; its own arguments follow as A[1]…
+ */
+import { NOW } from './append-entry.js';
+
+export const NODE_SCRIPT_KEYS = 12;
+
+const PREAMBLE = `${NOW}
+local K_NODES, K_ALIASES, K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local K_STREAMS, K_SEEN_GRPC, K_SEEN_AMQP, K_VERSIONS, K_REMOVED, K_META = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local PARTS = {K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT, K_STREAMS}
+local A = {}
+for i = 2, #ARGV do A[i - 1] = ARGV[i] end
+local function int(n) return string.format('%.0f', n) end
+
+local function nextVersion()
+  if redis.call('HSETNX', K_META, 'epoch', ARGV[1]) == 1 then redis.call('HSET', K_META, 'version', '0', 'floor', '0') end
+  return redis.call('HINCRBY', K_META, 'version', 1)
+end
+
+local function changed(key)
+  redis.call('ZADD', K_VERSIONS, nextVersion(), key)
+  redis.call('ZREM', K_REMOVED, key)
+end
+
+local function isKnown(key) return redis.call('HEXISTS', K_NODES, key) == 1 end
+
+local function resolve(name)
+  local key = redis.call('HGET', K_ALIASES, name)
+  if key and isKnown(key) then return key end
+  return name
+end
+
+local function lastSeen(key)
+  return math.max(tonumber(redis.call('ZSCORE', K_SEEN_GRPC, key)) or 0, tonumber(redis.call('ZSCORE', K_SEEN_AMQP, key)) or 0)
+end
+
+-- False if there are as many nodes as are allowed.
+local function admit(key, max)
+  if isKnown(key) then return true end
+  if redis.call('HLEN', K_NODES) >= tonumber(max) then return false end
+  redis.call('HSET', K_NODES, key, key)
+  redis.call('HSET', K_ALIASES, key, key)
+  return true
+end
+
+local function drop(key)
+  for _, name in ipairs({key, redis.call('HGET', K_NODES, key)}) do
+    if redis.call('HGET', K_ALIASES, name) == key then redis.call('HDEL', K_ALIASES, name) end
+  end
+  redis.call('HDEL', K_NODES, key)
+  for _, part in ipairs(PARTS) do redis.call('HDEL', part, key) end
+  redis.call('ZREM', K_SEEN_GRPC, key)
+  redis.call('ZREM', K_SEEN_AMQP, key)
+  redis.call('ZREM', K_VERSIONS, key)
+  redis.call('ZADD', K_REMOVED, nextVersion(), key)
+end
+`;
+
+const registryScript = (body: string) => PREAMBLE + body;
+
+/**
+ * A: 1 name or '' · 2 instance id or '' · 3 registration · 4 'grpc' | 'amqp' · 5 most nodes · 6 how long a silent node
+ * keeps its name, ms.
+ * Returns {'registered', key, name} | {'full', n}.
+ */
+const REGISTER = registryScript(`
+local name, instance = A[1], A[2]
+if name == '' then name = instance end
+local key = instance ~= '' and instance or resolve(name)
+if not admit(key, A[5]) then return {'full', int(redis.call('HLEN', K_NODES))} end
+if instance ~= '' and name ~= key and isKnown(name) then
+  -- It was known by its host name alone so far: that node is this one.
+  for _, part in ipairs(PARTS) do
+    local value = redis.call('HGET', part, name)
+    if value then redis.call('HSETNX', part, key, value) end
+  end
+  for _, seen in ipairs({K_SEEN_GRPC, K_SEEN_AMQP}) do
+    local score = redis.call('ZSCORE', seen, name)
+    if score then redis.call('ZADD', seen, 'GT', score, key) end
+  end
+  drop(name)
+  redis.call('HSET', K_ALIASES, name, key)
+end
+if A[4] == 'grpc' then
+  local holder = redis.call('HGET', K_ALIASES, name)
+  if not holder or holder == key or not isKnown(holder) or now - lastSeen(holder) >= tonumber(A[6]) then
+    if holder and holder ~= key and isKnown(holder) then
+      redis.call('HSET', K_NODES, holder, holder)
+      changed(holder)
+    end
+    redis.call('HSET', K_ALIASES, name, key)
+    redis.call('HSET', K_NODES, key, name)
+  end
+  redis.call('HSET', K_REG_GRPC, key, A[3])
+  redis.call('ZADD', K_SEEN_GRPC, int(now), key)
+else
+  redis.call('HSET', K_REG_AMQP, key, A[3])
+  redis.call('ZADD', K_SEEN_AMQP, int(now), key)
+end
+changed(key)
+return {'registered', key, redis.call('HGET', K_NODES, key)}
+`);
+
+/**
+ * A: 1 name · 2 key that is known to be meant, or '' · 3 monitor · 4 most nodes · 5 channel.
+ * Returns {'open', key, fence, name} | {'full', n}.
+ */
+const OPEN_STREAM = registryScript(`
+local key = A[2] ~= '' and isKnown(A[2]) and A[2] or resolve(A[1])
+if not admit(key, A[4]) then return {'full', int(redis.call('HLEN', K_NODES))} end
+-- Also above Redis' clock: after a failover that lost the last writes, a new fence is still above every older one.
+local fence = int(math.max((tonumber(redis.call('HGET', K_META, 'fence')) or 0) + 1, now))
+redis.call('HSET', K_META, 'fence', fence)
+redis.call('HSET', K_STREAMS, key, fence .. ' ' .. int(now) .. ' ' .. A[3])
+redis.call('ZADD', K_SEEN_GRPC, int(now), key)
+changed(key)
+redis.call('SPUBLISH', A[5], fence .. ' ' .. key)
+return {'open', key, fence, redis.call('HGET', K_NODES, key)}
+`);
+
+/**
+ * A: 1 key · 2 fence of the stream · 3 'status' (4 its text) | 'close' | 'alive'.
+ * Returns {'ok', key} | {'fenced'}: another stream of the node is newer.
+ */
+const STREAM_SAYS = registryScript(`
+local key = resolve(A[1])
+local stream = redis.call('HGET', K_STREAMS, key)
+if not stream or string.match(stream, '^%d+') ~= A[2] then return {'fenced'} end
+if A[3] == 'close' then
+  if not string.match(stream, '^%d+ %d+ ') then return {'ok', key} end
+  redis.call('HSET', K_STREAMS, key, A[2] .. ' ' .. int(now))
+  changed(key)
+  return {'ok', key}
+end
+redis.call('ZADD', K_SEEN_GRPC, int(now), key)
+if A[3] == 'status' then
+  redis.call('HSET', K_STATUS, key, A[4])
+  changed(key)
+end
+return {'ok', key}
+`);
+
+/** A: 1 name. A heartbeat by gRPC. Returns {'ok', key} | {'unknown'}. */
+const BEAT_GRPC = registryScript(`
+local key = resolve(A[1])
+if not isKnown(key) then return {'unknown'} end
+redis.call('ZADD', K_SEEN_GRPC, int(now), key)
+return {'ok', key}
+`);
+
+/** A: 1 name · 2 heartbeat · 3 most nodes. Returns {'ok', key} | {'full', n}. */
+const BEAT_AMQP = registryScript(`
+local key = resolve(A[1])
+if not admit(key, A[3]) then return {'full', int(redis.call('HLEN', K_NODES))} end
+redis.call('HSET', K_BEAT, key, A[2])
+redis.call('ZADD', K_SEEN_AMQP, int(now), key)
+changed(key)
+return {'ok', key}
+`);
+
+/** A: 1 name. It said over AMQP that it goes. Returns {'removed', key} | {'kept', key}: it has a stream | {'unknown'}. */
+const DEREGISTER = registryScript(`
+local key = resolve(A[1])
+if not isKnown(key) then return {'unknown'} end
+local stream = redis.call('HGET', K_STREAMS, key)
+if stream and string.match(stream, '^%d+ %d+ ') then
+  redis.call('HDEL', K_REG_AMQP, key)
+  redis.call('HDEL', K_BEAT, key)
+  redis.call('ZREM', K_SEEN_AMQP, key)
+  changed(key)
+  return {'kept', key}
+end
+drop(key)
+return {'removed', key}
+`);
+
+/**
+ * A: 1 last seen before, epoch ms · 2 most removals remembered · 3… keys. Forgets those that were silent since.
+ * Returns {'ok', forgotten}.
+ */
+const FORGET = registryScript(`
+local count = 0
+for i = 3, #A do
+  if isKnown(A[i]) and lastSeen(A[i]) < tonumber(A[1]) then
+    drop(A[i])
+    count = count + 1
+  end
+end
+local surplus = redis.call('ZCARD', K_REMOVED) - tonumber(A[2])
+if surplus > 0 then
+  local gone = redis.call('ZPOPMIN', K_REMOVED, surplus)
+  redis.call('HSET', K_META, 'floor', gone[#gone])
+end
+return {'ok', int(count)}
+`);
+
+/**
+ * This monitor listens. KEYS 1 listening · 2 monitors. ARGV 1 monitor · 2 longest pause that is none, ms · 3… channels.
+ * Returns {'ok'}.
+ */
+const LISTEN = `${NOW}
+local function int(n) return string.format('%.0f', n) end
+redis.call('ZADD', KEYS[2], int(now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now - 100 * tonumber(ARGV[2])))
+for i = 3, #ARGV do
+  local since, untilMs = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^(%d+) (%d+)$')
+  if not since or now > tonumber(untilMs) then since = int(now) end
+  redis.call('HSET', KEYS[1], ARGV[i], since .. ' ' .. int(now + tonumber(ARGV[2])))
+end
+return {'ok'}
+`;
+
+const MAIL = `${NOW}
+local function int(n) return string.format('%.0f', n) end
+local OPEN, MAIL = KEYS[1], KEYS[2]
+`;
+
+/**
+ * KEYS 1 open mail · 2 this mail. ARGV 1 execution · 2 node · 3 fence · 4 request · 5 life, ms · 6 most open · 7 channel.
+ * Returns {'ok'} | {'full', n}.
+ */
+const MAIL_PUT = `${MAIL}
+local open = redis.call('SCARD', OPEN)
+if open >= tonumber(ARGV[6]) then return {'full', int(open)} end
+redis.call('HSET', MAIL, 'node', ARGV[2], 'fence', ARGV[3], 'request', ARGV[4], 'state', 'waiting', 'contact', int(now))
+redis.call('PEXPIRE', MAIL, ARGV[5])
+redis.call('SADD', OPEN, ARGV[1])
+redis.call('SPUBLISH', ARGV[7], ARGV[1] .. ' ' .. ARGV[2])
+return {'ok'}
+`;
+
+/**
+ * Before a command is written to a stream. KEYS as above. ARGV 1 '1' if it may be sent again · 2 fence of the stream.
+ * Returns {'send', request, kill or ''} | {'already'} | {'gone'}.
+ */
+const MAIL_SEND = `${MAIL}
+local mail = redis.call('HMGET', MAIL, 'request', 'state', 'kill', 'result')
+if not mail[1] or mail[4] then return {'gone'} end
+if mail[2] == 'waiting' then redis.call('HSET', MAIL, 'state', 'sent')
+elseif ARGV[1] ~= '1' then return {'already'} end
+redis.call('HSET', MAIL, 'contact', int(now), 'stream', ARGV[2])
+return {'send', mail[1], mail[3] or ''}
+`;
+
+/** KEYS as above. ARGV 1 fence of the execution. Returns {'ok'} | {'gone'}. */
+const MAIL_ACCEPTED = `${MAIL}
+if redis.call('HGET', MAIL, 'fence') ~= ARGV[1] then return {'gone'} end
+redis.call('HSET', MAIL, 'state', 'accepted', 'contact', int(now))
+return {'ok'}
+`;
+
+/** The agents of these are within reach. KEYS mails. Returns {'ok'}. */
+const MAIL_CONTACT = `${NOW}
+for i = 1, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then redis.call('HSET', KEYS[i], 'contact', string.format('%.0f', now)) end
+end
+return {'ok'}
+`;
+
+/**
+ * KEYS as above. ARGV 1 execution · 2 its fence, or '' for an agent that knows none · 3 result · 4 channel.
+ * Returns {'ok'} | {'repeated'} | {'gone'}: nobody waits for it.
+ */
+const MAIL_RESULT = `${MAIL}
+local mail = redis.call('HMGET', MAIL, 'fence', 'result')
+if not mail[1] or (ARGV[2] ~= '' and mail[1] ~= ARGV[2]) then return {'gone'} end
+if mail[2] then return {'repeated'} end
+redis.call('HSET', MAIL, 'result', ARGV[3], 'contact', int(now))
+redis.call('SPUBLISH', ARGV[4], ARGV[1])
+return {'ok'}
+`;
+
+/** KEYS as above. ARGV 1 execution · 2 channel. Asks for its end. Returns {'ok'} | {'gone'}. */
+const MAIL_KILL = `${MAIL}
+local node = redis.call('HGET', MAIL, 'node')
+if not node then return {'gone'} end
+redis.call('HSET', MAIL, 'kill', '1')
+redis.call('SPUBLISH', ARGV[2], ARGV[1] .. ' ' .. node)
+return {'ok'}
+`;
+
+/** KEYS as above. Returns {'look', state, ms since the agent was within reach, result or ''} | {'gone'}. */
+const MAIL_LOOK = `${MAIL}
+local mail = redis.call('HMGET', MAIL, 'state', 'contact', 'result')
+if not mail[1] then return {'gone'} end
+return {'look', mail[1], int(math.max(0, now - tonumber(mail[2]))), mail[3] or ''}
+`;
+
+/** KEYS as above. ARGV 1 execution · 2 fence · 3 channel. Returns {'ok'}. */
+const MAIL_REMOVE = `${MAIL}
+local mail = redis.call('HMGET', MAIL, 'fence', 'node')
+if mail[1] and mail[1] ~= ARGV[2] then return {'ok'} end
+redis.call('DEL', MAIL)
+redis.call('SREM', OPEN, ARGV[1])
+if mail[2] then redis.call('SPUBLISH', ARGV[3], ARGV[1] .. ' ' .. mail[2]) end
+return {'ok'}
+`;
+
+/** What ioredis' `defineCommand` needs, by the name of the method it makes. */
+export const NODE_SCRIPTS = {
+  carrierarrRegister: { lua: REGISTER, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrOpenStream: { lua: OPEN_STREAM, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrStreamSays: { lua: STREAM_SAYS, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrBeatGrpc: { lua: BEAT_GRPC, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrBeatAmqp: { lua: BEAT_AMQP, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrDeregister: { lua: DEREGISTER, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrForgetNodes: { lua: FORGET, numberOfKeys: NODE_SCRIPT_KEYS },
+  carrierarrListen: { lua: LISTEN, numberOfKeys: 2 },
+  carrierarrMailPut: { lua: MAIL_PUT, numberOfKeys: 2 },
+  carrierarrMailSend: { lua: MAIL_SEND, numberOfKeys: 2 },
+  carrierarrMailAccepted: { lua: MAIL_ACCEPTED, numberOfKeys: 2 },
+  carrierarrMailContact: { lua: MAIL_CONTACT },
+  carrierarrMailResult: { lua: MAIL_RESULT, numberOfKeys: 2 },
+  carrierarrMailKill: { lua: MAIL_KILL, numberOfKeys: 2 },
+  carrierarrMailLook: { lua: MAIL_LOOK, numberOfKeys: 2 },
+  carrierarrMailRemove: { lua: MAIL_REMOVE, numberOfKeys: 2 },
+} as const;

@@ -1,0 +1,138 @@
+/**
+ * The registry of nodes, as monitors write it. Any monitor may write of any node at any time: names, streams and their
+ * fences are decided by Lua, alone.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Keys, NodeChannel, NodeHeartbeat, NodeRegistration, NodeStatusRecord } from '@carrierarr/protocol';
+import { callScript, type RedisConnection, type ScriptName } from './connection.js';
+
+/** Most nodes that are known at once. */
+export const NODES_MAX = 50_000;
+/** A node that was silent for this long loses its name to another that goes by it, ms. */
+export const NAME_HELD_MS = 300_000;
+/** Removals remembered; who knows only an older point gets everything. */
+const REMOVALS_MAX = 50_000;
+/** A monitor that says nothing for this long does not listen, ms. */
+export const LISTENING_PAUSE_MS = 10_000;
+
+export type RegisterAnswer = { kind: 'registered'; key: string; name: string } | { kind: 'full'; nodes: number };
+export type OpenStreamAnswer =
+  | { kind: 'open'; key: string; name: string; fence: number }
+  | { kind: 'full'; nodes: number };
+
+export interface NodeRegistryOptions {
+  connection: RedisConnection;
+  keys: Keys;
+  nodesMax?: number;
+}
+
+export class NodeRegistry {
+  readonly #connection: RedisConnection;
+  readonly #keys: Keys;
+  readonly #nodesMax: number;
+
+  constructor({ connection, keys, nodesMax = NODES_MAX }: NodeRegistryOptions) {
+    this.#connection = connection;
+    this.#keys = keys;
+    this.#nodesMax = nodesMax;
+  }
+
+  #call(name: ScriptName, own: readonly (string | number)[]) {
+    const keys = this.#keys;
+    return callScript(this.#connection, name, [
+      keys.nodeNames(),
+      keys.nodeAliases(),
+      keys.nodePart('registration:grpc'),
+      keys.nodePart('registration:amqp'),
+      keys.nodePart('status'),
+      keys.nodePart('heartbeat'),
+      keys.nodeStreams(),
+      keys.nodesSeen('grpc'),
+      keys.nodesSeen('amqp'),
+      keys.nodeVersions(),
+      keys.removedNodes(),
+      keys.nodesMeta(),
+      randomBytes(8).toString('hex'),
+      ...own,
+    ]);
+  }
+
+  /**
+   * Takes a registration. `name` is the host name by gRPC, and by AMQP whatever the agent calls itself. With an instance
+   * id that is the node's key; what was known under the host name alone becomes part of it.
+   */
+  async register(name: string, registration: NodeRegistration, channel: NodeChannel): Promise<RegisterAnswer> {
+    const [what, first, shown] = await this.#call('carrierarrRegister', [
+      ...[name, registration.instance_id, JSON.stringify(registration), channel],
+      ...[this.#nodesMax, NAME_HELD_MS],
+    ]);
+    if (what === 'full') return { kind: 'full', nodes: Number(first) };
+    return { kind: 'registered', key: String(first), name: String(shown) };
+  }
+
+  /**
+   * A stream of a node begins; older streams of it are fenced from now on. `key`, if it is known which node the
+   * connection belongs to: two machines may have one host name.
+   */
+  async openStream(name: string, key: string | undefined, monitor: string): Promise<OpenStreamAnswer> {
+    const [what, first, fence, shown] = await this.#call('carrierarrOpenStream', [
+      ...[name, key ?? '', monitor, this.#nodesMax],
+      this.#keys.streamsChannel(),
+    ]);
+    if (what === 'full') return { kind: 'full', nodes: Number(first) };
+    return { kind: 'open', key: String(first), fence: Number(fence), name: String(shown) };
+  }
+
+  /** A status came over a stream. Resolves to the node's present key; undefined if a newer stream has fenced this one. */
+  async status(key: string, fence: number, status: NodeStatusRecord): Promise<string | undefined> {
+    return keyOf(await this.#call('carrierarrStreamSays', [key, fence, 'status', JSON.stringify(status)]));
+  }
+
+  /** Something else came over a stream. As {@link NodeRegistry.status}. */
+  async alive(key: string, fence: number): Promise<string | undefined> {
+    return keyOf(await this.#call('carrierarrStreamSays', [key, fence, 'alive']));
+  }
+
+  /** A stream has ended. */
+  async closeStream(key: string, fence: number): Promise<void> {
+    await this.#call('carrierarrStreamSays', [key, fence, 'close']);
+  }
+
+  /** A heartbeat by gRPC. False if no such node is known. */
+  async beat(name: string): Promise<boolean> {
+    return (await this.#call('carrierarrBeatGrpc', [name]))[0] === 'ok';
+  }
+
+  /** A heartbeat by AMQP, also of a node that is not known yet. False if there are too many nodes. */
+  async amqpBeat(name: string, heartbeat: NodeHeartbeat): Promise<boolean> {
+    return (await this.#call('carrierarrBeatAmqp', [name, JSON.stringify(heartbeat), this.#nodesMax]))[0] === 'ok';
+  }
+
+  /** It said by AMQP that it goes. `kept`: it still has a stream. */
+  async deregister(name: string): Promise<'removed' | 'kept' | 'unknown'> {
+    return (await this.#call('carrierarrDeregister', [name]))[0] as 'removed';
+  }
+
+  /** Forgets those of these nodes that were not heard of since `beforeMs`. Resolves to how many. */
+  async forget(nodes: readonly string[], beforeMs: number): Promise<number> {
+    const [, count] = await this.#call('carrierarrForgetNodes', [beforeMs, REMOVALS_MAX, ...nodes]);
+    return Number(count);
+  }
+
+  /** This monitor serves agents, and listens on these channels. To be said more often than {@link LISTENING_PAUSE_MS}. */
+  async listen(monitor: string, channels: readonly NodeChannel[]): Promise<void> {
+    await callScript(this.#connection, 'carrierarrListen', [
+      ...[this.#keys.listening(), this.#keys.servingMonitors(), monitor, LISTENING_PAUSE_MS],
+      ...channels,
+    ]);
+  }
+
+  /** This monitor serves no agents any more. */
+  async leave(monitor: string): Promise<void> {
+    await this.#connection.zrem(this.#keys.servingMonitors(), monitor);
+  }
+}
+
+function keyOf([what, key]: readonly unknown[]): string | undefined {
+  return what === 'ok' ? String(key) : undefined;
+}

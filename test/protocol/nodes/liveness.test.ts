@@ -1,0 +1,64 @@
+import { healthOf, lastSeenMs, livenessOf, silenceMs, streamsCommands } from '@carrierarr/protocol';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+
+const limits = { staleMs: 120_000, deadMs: 300_000 };
+
+describe('livenessOf', () => {
+  it('is what the node says of itself, then stale, then dead', () => {
+    const node = { seenMs: { grpc: 1_000_000 } };
+    const at = (silentMs: number) => livenessOf(node, { grpc: 0 }, limits, 1_000_000 + silentMs);
+    expect([at(0), at(119_999), at(120_000), at(299_999), at(300_000)]).toEqual([
+      ...['healthy', 'healthy', 'stale', 'stale', 'dead'],
+    ]);
+  });
+
+  it('holds nobody for dead before a whole time of listening has passed', () => {
+    fc.assert(
+      fc.property(fc.nat(1e9), fc.nat(1e9), fc.nat(1e9), (seen, since, now) => {
+        const alive = livenessOf({ seenMs: { amqp: seen } }, { amqp: since }, limits, now);
+        if (now - since < limits.deadMs) expect(alive).not.toBe('dead');
+        if (now - since < limits.staleMs) expect(alive).toBe('healthy');
+      }),
+    );
+  });
+
+  it('holds nobody for dead on a channel that nobody listens to', () => {
+    expect(livenessOf({ seenMs: { amqp: 1 } }, {}, limits, 1e12)).toBe('healthy');
+    expect(livenessOf({ seenMs: { amqp: 1, grpc: 1e12 } }, { grpc: 0 }, limits, 1e12 + 500_000)).toBe('healthy');
+  });
+
+  it('counts the shortest silence of several channels', () => {
+    expect(silenceMs({ seenMs: { amqp: 5, grpc: 90 } }, { amqp: 0, grpc: 0 }, 100)).toBe(10);
+    expect(silenceMs({ seenMs: {} }, { grpc: 0 }, 100)).toBe(0);
+    expect(lastSeenMs({ seenMs: { amqp: 5, grpc: 90 } })).toBe(90);
+  });
+});
+
+describe('healthOf', () => {
+  const status = (health: 'HEALTH_STATE_HEALTHY' | 'HEALTH_STATE_UNHEALTHY', received_ms: number) => ({
+    ...{ health, received_ms, uptime_seconds: 0, idle_seconds: 0, services: {}, gpus: [], models: [], draining: false },
+  });
+  const heartbeat = (word: 'degraded' | 'unknown', received_ms: number) => ({
+    ...{ status: word, received_ms, services: {}, gpus: [], models_loaded: [] },
+  });
+
+  it('goes by the newer of status and heartbeat', () => {
+    expect(healthOf({ status: status('HEALTH_STATE_UNHEALTHY', 1), heartbeat: heartbeat('degraded', 2) })).toBe(
+      'HEALTH_STATE_DEGRADED',
+    );
+    expect(healthOf({ status: status('HEALTH_STATE_HEALTHY', 3), heartbeat: heartbeat('degraded', 2) })).toBe(
+      'HEALTH_STATE_HEALTHY',
+    );
+    expect(healthOf({ status: status('HEALTH_STATE_HEALTHY', 1), heartbeat: heartbeat('unknown', 2) })).toBe(
+      'HEALTH_STATE_HEALTHY',
+    );
+    expect(healthOf({})).toBe('HEALTH_STATE_UNSPECIFIED');
+  });
+});
+
+it('knows which agents stream their commands', () => {
+  expect([streamsCommands(undefined), streamsCommands([]), streamsCommands(['commands.v1'])]).toEqual([
+    ...[false, false, true],
+  ]);
+});

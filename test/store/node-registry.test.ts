@@ -1,0 +1,222 @@
+import { defineScripts, LISTENING_PAUSE_MS, NAME_HELD_MS, NodeFollow, NodeRegistry } from '@carrierarr/store';
+import { Keys, type NodeRegistration, type NodeStatusRecord } from '@carrierarr/protocol';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { startRedis, type TestRedis } from '../support/redis.js';
+
+let redis: TestRedis;
+let connection: Redis;
+const keys = new Keys('t');
+
+beforeAll(async () => {
+  redis = await startRedis();
+  connection = redis.client();
+  defineScripts(connection);
+});
+afterAll(() => redis.stop());
+beforeEach(() => connection.flushall());
+
+const registry = (nodesMax?: number) =>
+  new NodeRegistry({ connection, keys, ...(nodesMax !== undefined && { nodesMax }) });
+const follow = () => new NodeFollow({ connection, keys });
+
+function registration(overrides: Partial<NodeRegistration> = {}): NodeRegistration {
+  return {
+    ...{ type: 'NODE_TYPE_GPU_WORKER', instance_id: '', nebula_ip: '', public_ip: '', region: '', az: '' },
+    ...{ labels: {}, features: [], agent_version: '', registered_ms: 1 },
+    ...overrides,
+  };
+}
+function status(overrides: Partial<NodeStatusRecord> = {}): NodeStatusRecord {
+  return {
+    ...{ health: 'HEALTH_STATE_HEALTHY', uptime_seconds: 1, idle_seconds: 0, services: {}, gpus: [], models: [] },
+    ...{ draining: false, received_ms: 1 },
+    ...overrides,
+  };
+}
+
+async function known() {
+  const view = follow();
+  await view.refresh();
+  return view;
+}
+async function open(name: string, key?: string, monitor = 'm1') {
+  const answer = await registry().openStream(name, key, monitor);
+  if (answer.kind !== 'open') throw new Error(answer.kind);
+  return answer;
+}
+
+describe('names', () => {
+  it('joins a machine that is host name to gRPC and instance id to RabbitMQ, whichever comes first', async () => {
+    for (const order of [
+      ['grpc', 'amqp'],
+      ['amqp', 'grpc'],
+    ] as const) {
+      await connection.flushall();
+      for (const channel of order) {
+        if (channel === 'grpc') {
+          await registry().register('host-a', registration({ instance_id: 'i-1', region: 'eu' }), 'grpc');
+        } else {
+          await registry().register('i-1', registration({ public_ip: '1.2.3.4', region: 'other' }), 'amqp');
+        }
+      }
+      const view = await known();
+      expect([...view.nodes.keys()]).toEqual(['i-1']);
+      expect(view.find('host-a')).toBe(view.find('i-1'));
+      // What gRPC says counts; RabbitMQ fills in what that leaves out.
+      expect(view.find('i-1')).toMatchObject({
+        name: 'host-a',
+        registration: { instance_id: 'i-1', region: 'eu', public_ip: '1.2.3.4' },
+      });
+    }
+  });
+
+  it('knows a node by its stream alone, and keeps stream and status when it registers with an instance id', async () => {
+    const { key, fence } = await open('host-a');
+    expect(key).toBe('host-a');
+    await registry().status('host-a', fence, status({ idle_seconds: 7 }));
+    await registry().register('host-a', registration({ instance_id: 'i-1' }), 'grpc');
+    const view = await known();
+    expect([...view.nodes.keys()]).toEqual(['i-1']);
+    expect(view.find('host-a')).toMatchObject({ key: 'i-1', status: { idle_seconds: 7 }, stream: { fence } });
+    // The stream goes on under the key it began with.
+    expect(await registry().status('host-a', fence, status({ idle_seconds: 8 }))).toBe('i-1');
+  });
+
+  it('leaves a host name to the living machine that has it, and gives it to another once that is silent', async () => {
+    await registry().register('host-a', registration({ instance_id: 'i-1' }), 'grpc');
+    expect(await registry().register('host-a', registration({ instance_id: 'i-2' }), 'grpc')).toMatchObject({
+      key: 'i-2',
+      name: 'i-2',
+    });
+    await connection.zincrby(keys.nodesSeen('grpc'), -NAME_HELD_MS, 'i-1');
+    expect(await registry().register('host-a', registration({ instance_id: 'i-2' }), 'grpc')).toMatchObject({
+      name: 'host-a',
+    });
+    expect((await known()).find('i-1')?.name).toBe('i-1');
+  });
+
+  it('opens a stream on the machine its connection registered, not on the one that has the host name', async () => {
+    await registry().register('host-a', registration({ instance_id: 'i-1' }), 'grpc');
+    await registry().register('host-a', registration({ instance_id: 'i-2' }), 'grpc');
+    expect((await open('host-a', 'i-2')).key).toBe('i-2');
+    expect((await open('host-a')).key).toBe('i-1');
+  });
+
+  it('takes no more nodes than are allowed, but goes on with those it knows', async () => {
+    const small = registry(1);
+    await small.register('a', registration(), 'grpc');
+    expect(await small.register('b', registration(), 'grpc')).toEqual({ kind: 'full', nodes: 1 });
+    expect(await small.openStream('b', undefined, 'm')).toEqual({ kind: 'full', nodes: 1 });
+    expect(await small.register('a', registration(), 'amqp')).toMatchObject({ kind: 'registered' });
+  });
+});
+
+describe('streams', () => {
+  it('lets the newer of two streams win: the older one can write nothing more', async () => {
+    const old = await open('a', undefined, 'm1');
+    const fresh = await open('a', undefined, 'm2');
+    expect(fresh.fence).toBeGreaterThan(old.fence);
+    expect(await registry().status('a', old.fence, status({ idle_seconds: 99 }))).toBeUndefined();
+    await registry().closeStream('a', old.fence);
+    expect((await known()).find('a')).toMatchObject({ stream: { fence: fresh.fence, monitor: 'm2' } });
+    expect((await known()).find('a')?.status).toBeUndefined();
+  });
+
+  it('reaches a node only while the monitor that serves its stream is there', async () => {
+    await open('a', undefined, 'm1');
+    const view = await known();
+    expect(view.isStreaming(view.find('a')!)).toBe(false);
+    await registry().listen('m1', ['grpc']);
+    await view.refresh();
+    expect(view.isStreaming(view.find('a')!)).toBe(true);
+    await connection.zincrby(keys.servingMonitors(), -2 * LISTENING_PAUSE_MS, 'm1');
+    await view.refresh();
+    expect(view.isStreaming(view.find('a')!)).toBe(false);
+  });
+
+  it('says when the last stream of a node ended', async () => {
+    const { fence } = await open('a');
+    await registry().closeStream('a', fence);
+    const node = (await known()).find('a');
+    expect(node?.stream).toBeUndefined();
+    expect(node?.streamEndedMs).toBeGreaterThan(0);
+  });
+});
+
+describe('the view', () => {
+  it('brings itself up to date by what changed, heartbeats and removals included', async () => {
+    const view = follow();
+    await view.refresh();
+    expect(view.nodes.size).toBe(0);
+    await registry().register('a', registration(), 'grpc');
+    await registry().register('b', registration(), 'amqp');
+    await view.refresh();
+    expect([...view.nodes.keys()].toSorted()).toEqual(['a', 'b']);
+    const before = view.version;
+    await connection.zincrby(keys.nodesSeen('grpc'), 5000, 'a');
+    await view.refresh();
+    expect(view.version).toBe(before);
+    expect(view.find('a')!.seenMs.grpc).toBe(Number(await connection.zscore(keys.nodesSeen('grpc'), 'a')));
+    expect(await registry().deregister('b')).toBe('removed');
+    await view.refresh();
+    expect([...view.nodes.keys()]).toEqual(['a']);
+    expect(view.find('b')).toBeUndefined();
+  });
+
+  it('begins anew when Redis has lost everything', async () => {
+    const view = follow();
+    for (const name of ['a', 'b', 'c']) await registry().register(name, registration(), 'grpc');
+    await view.refresh();
+    await connection.flushall();
+    await view.refresh();
+    expect(view.nodes.size).toBe(0);
+    await registry().register('d', registration(), 'grpc');
+    await view.refresh();
+    expect([...view.nodes.keys()]).toEqual(['d']);
+  });
+
+  it('forgets only who has been silent', async () => {
+    await registry().register('a', registration(), 'grpc');
+    await registry().register('b', registration(), 'grpc');
+    await connection.zadd(keys.nodesSeen('grpc'), 1000, 'a');
+    expect(await registry().forget(['a', 'b'], 2000)).toBe(1);
+    const view = await known();
+    expect([...view.nodes.keys()]).toEqual(['b']);
+    expect(await connection.hgetall(keys.nodeAliases())).toEqual({ b: 'b' });
+  });
+});
+
+describe('listening', () => {
+  it('goes on while one monitor follows the other, and begins anew after a pause', async () => {
+    await registry().listen('m1', ['grpc', 'amqp']);
+    const first = (await known()).listening;
+    expect(first.grpc).toBeGreaterThan(0);
+    await registry().listen('m2', ['grpc']);
+    expect((await known()).listening.grpc).toBe(first.grpc);
+    const [since, until] = (await connection.hget(keys.listening(), 'grpc'))!.split(' ').map(Number);
+    const ago = 3 * LISTENING_PAUSE_MS;
+    await connection.hset(keys.listening(), 'grpc', `${since! - ago} ${until! - ago}`);
+    expect((await known()).listening.grpc).toBeUndefined();
+    await registry().listen('m1', ['grpc']);
+    expect((await known()).listening.grpc).toBeGreaterThanOrEqual(since!);
+  });
+});
+
+describe('heartbeats', () => {
+  it('come by gRPC only from nodes that are known, and by RabbitMQ also make a node known', async () => {
+    expect(await registry().beat('a')).toBe(false);
+    const heartbeat = { status: 'degraded', services: {}, gpus: [], models_loaded: [], received_ms: 5 } as const;
+    expect(await registry().amqpBeat('a', { ...heartbeat, services: {}, gpus: [], models_loaded: [] })).toBe(true);
+    expect(await registry().beat('a')).toBe(true);
+    expect((await known()).find('a')).toMatchObject({ heartbeat: { status: 'degraded' } });
+  });
+
+  it('keeps a node with a stream when it deregisters from RabbitMQ', async () => {
+    await registry().register('i-1', registration(), 'amqp');
+    await open('i-1');
+    expect(await registry().deregister('i-1')).toBe('kept');
+    expect((await known()).find('i-1')?.seenMs.amqp).toBeUndefined();
+    expect(await registry().deregister('nobody')).toBe('unknown');
+  });
+});
