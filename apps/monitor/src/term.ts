@@ -113,7 +113,7 @@ export class Leading {
     if (signal.aborted) return;
     this.#observed.load(snapshot);
     try {
-      await observer.start(snapshot.workers);
+      await observer.start(snapshot);
       await this.#forgetUnpolled(snapshot);
       // After the observer: which sources there are decides whose word counts.
       if (!signal.aborted) this.#reconciler?.start();

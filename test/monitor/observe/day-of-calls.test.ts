@@ -175,7 +175,7 @@ describe('AWS calls at ten thousand workers stay within a quarter of the documen
 
   it(
     'over twenty minutes on ECS that never rests: the budget makes polls slower, not wrong',
-    { timeout: 60_000 },
+    { timeout: 180_000 },
     async () => {
       const { ledger, polls, errors, run } = day({ source: 'ecs', state: () => 'PENDING', pollMs: 10_000 });
       await run(HOUR_MS);

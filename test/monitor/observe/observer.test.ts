@@ -14,6 +14,8 @@ function configOf(...argv: string[]) {
   return loaded.values;
 }
 
+const NOTHING = { workers: [], sources: [] };
+
 let setup: AwsSetup;
 let observer: Observer;
 /** As frontends would have it. */
@@ -49,7 +51,7 @@ function create(...argv: string[]): Observer {
 }
 async function observe(...argv: string[]): Promise<void> {
   observer = create(...argv);
-  await observer.start([]);
+  await observer.start(NOTHING);
   await firstReports(1);
 }
 const complete = () => reports.filter(({ ok }) => ok).length;
@@ -65,6 +67,9 @@ async function completePolls(count: number, pauseMs = 2_000): Promise<void> {
 async function firstReports(count: number): Promise<void> {
   await expect.poll(() => new Set(reports.map(({ source }) => source)).size, { timeout: 15_000 }).toBe(count);
 }
+const recordOf = (id: string) => ({
+  ...{ id, provider: 'ec2', state: 'running', target: id, mapped_by: 'id' as const, source: 'ec2/eu-central-1' },
+});
 const states = () => Object.fromEntries([...status].map(([id, { state }]) => [id, state]));
 const put = (id: string, state: string) => setup.aws.world.putInstance({ id, state, tags: { fleet: 'llm' } });
 const EC2 = ['-ec2-tags', '{"fleet":"llm"}'];
@@ -144,12 +149,33 @@ describe('the status of a fleet on EC2', () => {
     setup.aws.world.forgetInstance('i-1');
     reports = [];
     observer = create(...EC2);
-    await observer.start(known);
+    await observer.start({ workers: known, sources: [] });
     await firstReports(1);
     expect(states()).toEqual({ 'i-1': 'running' });
     await completePolls(1);
     expect(states()).toEqual({ 'i-1': GONE });
   });
+});
+
+it('goes on telling of an end that the queue announced to the leader before', async () => {
+  put('i-1', 'running');
+  put('i-2', 'running');
+  const interruption = { kind: 'spot' as const, at: new Date().toISOString(), detail: 'EC2 takes it back.' };
+  const seen = { version: 1, observed_at: new Date().toISOString() };
+  const known = [
+    { ...recordOf('i-1'), ...seen, interruption },
+    { ...recordOf('i-2'), ...seen, interruption: { kind: 'scheduled-event' as const, detail: 'That a poll tells.' } },
+  ];
+  observer = create(...EC2);
+  await observer.start({ workers: known, sources: [] });
+  await completePolls(1);
+  // What is as it was published is not published again; the other has lost its event.
+  expect(status.get('i-1')?.interruption ?? interruption).toEqual(interruption);
+  expect(status.get('i-2')).toMatchObject({ id: 'i-2' });
+  expect(status.get('i-2')).not.toHaveProperty('interruption');
+  setup.aws.world.changeInstance('i-1', { state: 'stopping' });
+  await completePolls(2);
+  expect(status.get('i-1')).toMatchObject({ state: 'stopping', interruption });
 });
 
 describe('an observer', () => {
@@ -158,7 +184,7 @@ describe('an observer', () => {
       ...[...EC2, '--ec2-regions', 'eu-central-1,us-east-1', '--ecs-regions', 'eu-west-1'],
       ...['-ecs-cluster', 'prod,arn:aws:ecs:us-west-2:123456789012:cluster/dev'],
     );
-    await observer.start([]);
+    await observer.start(NOTHING);
     expect(observer.sources).toEqual(['ec2/eu-central-1', 'ec2/us-east-1', 'ecs/eu-west-1/prod', 'ecs/us-west-2/dev']);
     await firstReports(4);
     expect(new Set(setup.aws.calls.map(({ region }) => region)).size).toBe(4);
@@ -168,15 +194,15 @@ describe('an observer', () => {
     observer = create(...EC2);
     vi.stubEnv('AWS_REGION', '');
     vi.stubEnv('AWS_CONFIG_FILE', '/dev/null');
-    await expect(observer.start([])).rejects.toThrow('Set --ec2-regions or --ecs-regions, AWS_REGION');
+    await expect(observer.start(NOTHING)).rejects.toThrow('Set --ec2-regions or --ecs-regions, AWS_REGION');
     vi.stubEnv('AWS_REGION', 'eu-west-3');
-    await observer.start([]);
+    await observer.start(NOTHING);
     expect(observer.sources).toEqual(['ec2/eu-west-3']);
   });
 
   it('watches nothing unless asked to', async () => {
     observer = create();
-    await observer.start([]);
+    await observer.start(NOTHING);
     expect(observer.sources).toEqual([]);
     expect(setup.aws.calls).toEqual([]);
   });
@@ -184,7 +210,7 @@ describe('an observer', () => {
   it('polls at once when an event says so, and shows the interruption that it announced', async () => {
     put('i-1', 'running');
     observer = create('--poll', '30s', ...EC2, '--events-queue-url', setup.aws.queueUrl);
-    await observer.start([]);
+    await observer.start(NOTHING);
     await firstReports(1);
     await expect.poll(() => setup.aws.callsOf('ReceiveMessage').length).toBe(1);
     setup.aws.sendMessage(
@@ -203,7 +229,7 @@ describe('an observer', () => {
   it('polls a source, or all, when nudged', async () => {
     put('i-1', 'running');
     observer = create('--poll', '1h', '--poll-max', '1h', ...EC2, '-ecs-cluster', 'prod');
-    await observer.start([]);
+    await observer.start(NOTHING);
     await firstReports(2);
     observer.nudge('ec2/eu-central-1');
     await completePolls(1, 1_000);

@@ -31,7 +31,10 @@ beforeEach(() => {
 });
 afterEach(() => poller.stop());
 
-async function start(known: Fleet = new Map(), options: { pollMs?: number } = {}): Promise<void> {
+async function start(
+  known: Fleet = new Map(),
+  options: { pollMs?: number; report?: SourceReport } = {},
+): Promise<void> {
   poller = new Poller({
     source: {
       name: 'ec2/test',
@@ -52,7 +55,7 @@ async function start(known: Fleet = new Map(), options: { pollMs?: number } = {}
       });
     },
   });
-  poller.start(known);
+  poller.start(known, options.report);
   await clock.advanceAsync(0);
 }
 
@@ -77,6 +80,19 @@ describe('a poller', () => {
       calls: 1,
       workers: 1,
     });
+  });
+
+  it('that fails at first leaves what another leader saw as old as it is, and no older', async () => {
+    const report = {
+      ...{ source: 'ec2/test', ok: true, interval_ms: 45_000, calls: 1, workers: 1 },
+      polled_at: new Date(START_MS - 20_000).toISOString(),
+    };
+    answer = () => Promise.reject(new SourceError('No answer.', { calls: 1 }));
+    await start(new Map([['a', { record: a, misses: 0 }]]), { report });
+    expect(published.map((each) => each.report)).toEqual([
+      { ...report, ok: false, error: 'No answer.', calls: 1, workers: 1 },
+    ]);
+    expect(await metric(context.registry, 'carrierarr_monitor_source_age_seconds', { source: 'ec2/test' })).toBe(20);
   });
 
   it('counts its interval from the begin of a poll, however long that took', async () => {

@@ -59,7 +59,7 @@ beforeEach(() => {
   queue = new FakeQueue(clock);
   targets = ['w-1', 'w-2'];
   context = observing(clock);
-  source = new ScriptSource({ ...context, targets: () => targets, commands: queue });
+  source = new ScriptSource({ ...context, targets: () => targets, known: [], commands: queue });
 });
 
 /** Polls while time goes by; also says how long it took. */
@@ -87,6 +87,24 @@ describe('a poll of scripts', () => {
       },
     ]);
     expect(Object.values(seenAtMs ?? {}).every((ms) => ms <= clock.now() && ms >= clock.now() - tookMs)).toBe(true);
+  });
+
+  it('leaves what they told another leader as it was until they tell something else', async () => {
+    const told = { id: 'w-1', target: 'w-1', mapped_by: 'resource', source: 'script', provider: 'script' } as const;
+    const observed_at = new Date(clock.now() - 5_000).toISOString();
+    const known = [
+      { ...told, state: 'running', version: 1, observed_at },
+      { ...told, id: 'w-3', target: 'w-3', state: 'running', version: 1, observed_at },
+      { ...told, id: 'i-1', target: 'w-2', state: 'running', version: 1, observed_at, source: 'ec2/x' },
+    ];
+    source = new ScriptSource({ ...context, targets: () => targets, known, commands: queue });
+    queue.durationMs = () => 15_000;
+    const first = await poll();
+    expect(first.records).toEqual([{ ...told, state: 'running' }]);
+    expect(first.seenAtMs).toEqual({ 'w-1': Date.parse(observed_at) });
+    queue.line = () => '{"state":"stopped"}';
+    await clock.advanceAsync(10_000);
+    expect((await poll()).records.map(({ id, state }) => `${id} ${state}`)).toEqual(['w-1 stopped', 'w-2 stopped']);
   });
 
   it('asks them again at each poll', async () => {

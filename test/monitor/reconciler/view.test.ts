@@ -3,7 +3,7 @@ import { createResource } from '@carrierarr/store';
 import { manifestSchema, RESOURCE_API_VERSION, type SourceReport, type WorkerResource } from '@carrierarr/protocol';
 import { describe, expect, it } from 'vitest';
 import { Fleet } from '../../../apps/monitor/src/reconciler/fleet.js';
-import { Observed } from '../../../apps/monitor/src/reconciler/observed.js';
+import { Observed, TAKEOVER_MS } from '../../../apps/monitor/src/reconciler/observed.js';
 import { Views } from '../../../apps/monitor/src/reconciler/view.js';
 import { EC2, machine } from './support.js';
 
@@ -30,6 +30,7 @@ function setUp(cloudSources: string[] = [EC2]) {
     polled_at: new Date(NOW_MS - ageMs).toISOString(),
   });
   return {
+    observed,
     views,
     poll: (source: string, ageMs: number, ...upserts: ReturnType<typeof machine>[]) =>
       observed.apply({ report: report(source, ageMs), upserts, removed: [] }, (version += 1)),
@@ -129,4 +130,22 @@ describe('a Worker of nobody in particular', () => {
     script(30_001, 'running');
     expect(views.observationOf(worker())).toMatchObject({ fresh: false });
   });
+});
+
+it('what a leader saw before it died holds for a moment where three of its polls would be over, until another polls', () => {
+  const { observed, views, poll } = setUp();
+  const report = (ageMs: number) => ({
+    ...{ source: EC2, ok: true, interval_ms: 1_000, calls: 1, workers: 1 },
+    polled_at: new Date(NOW_MS - ageMs).toISOString(),
+  });
+  const seen = { ...machine('w1'), version: 1, observed_at: new Date(NOW_MS).toISOString() };
+  observed.load({ workers: [seen], sources: [report(TAKEOVER_MS)] });
+  expect(views.observationOf(worker())).toMatchObject({ fresh: true, polledAtMs: NOW_MS - TAKEOVER_MS });
+  observed.load({ workers: [seen], sources: [report(TAKEOVER_MS + 1_000)] });
+  expect(views.observationOf(worker())).toMatchObject({ fresh: false });
+  observed.load({ workers: [seen], sources: [report(5_000)] });
+  observed.apply({ report: { ...report(5_000), ok: false }, upserts: [], removed: [] }, 2);
+  expect(views.observationOf(worker())).toMatchObject({ fresh: false });
+  poll(EC2, 0);
+  expect(views.observationOf(worker())).toMatchObject({ fresh: true });
 });

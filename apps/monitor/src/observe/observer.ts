@@ -25,6 +25,12 @@ export interface ObserverOptions {
   readonly onPoll: (report: SourceReport, change: StatusChange) => Promise<void>;
 }
 
+/** What was published before, by whoever led then. */
+export interface KnownStatus {
+  readonly workers: readonly SeenWorker[];
+  readonly sources: readonly SourceReport[];
+}
+
 /** A running set of pollers. */
 interface Run {
   /** Undefined where nothing of AWS is watched. */
@@ -51,12 +57,12 @@ export class Observer {
   }
 
   /** Begins to poll. `known`: the status as published. Throws when no region is known for what is to be watched. */
-  async start(known: readonly SeenWorker[]): Promise<void> {
+  async start({ workers, sources: reports }: KnownStatus): Promise<void> {
     if (this.#run) throw new Error('The observer was started already.');
     const { config, clock, logger, metrics, script, onPoll } = this.#options;
     const aws = await this.#loadAws();
     const sources = (await aws?.sources()) ?? [];
-    if (script) sources.push(new ScriptSource({ ...script, clock, metrics }));
+    if (script) sources.push(new ScriptSource({ ...script, known: workers, clock, metrics }));
     const pollMsMax = Math.max(config.poll, config.pollMax ?? 2 * config.poll);
     const pollers = new Map(
       sources.map((source) => [
@@ -66,7 +72,17 @@ export class Observer {
     );
     const queue = await aws?.queue((source) => pollers.get(source)?.nudge());
     this.#run = { aws, pollers, queue };
-    for (const [name, poller] of pollers) poller.start(restoreFleet(known, name));
+    for (const { id, interruption } of workers) {
+      // No poll shows it again, and the queue told it to the leader before.
+      if (interruption !== undefined && interruption.kind !== 'scheduled-event')
+        this.#interruptions.note(id, interruption, clock.now());
+    }
+    for (const [name, poller] of pollers) {
+      poller.start(
+        restoreFleet(workers, name),
+        reports.find(({ source }) => source === name),
+      );
+    }
     queue?.start();
   }
 

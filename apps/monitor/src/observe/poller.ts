@@ -89,10 +89,15 @@ export class Poller {
     return this.#fleet;
   }
 
-  /** Begins to poll, at once. `known`: what is published of this source. */
-  start(known: Fleet): void {
+  /** Begins to poll, at once. `known`, `report`: what is published of this source, by whoever polled it before. */
+  start(known: Fleet, report?: SourceReport): void {
     if (this.#loop) throw new Error(`The poller of ${this.source} was started already.`);
     this.#fleet = known;
+    if (report?.polled_at !== undefined) {
+      // If the first poll fails, all stays as old as it is.
+      this.#polledAtMs = Date.parse(report.polled_at);
+      this.#intervalMs = report.interval_ms;
+    }
     const age = () =>
       this.#polledAtMs === undefined ? undefined : (this.#options.clock.now() - this.#polledAtMs) / 1000;
     this.#hideAge = this.#options.metrics.showAge(this.source, age);

@@ -4,9 +4,9 @@
  * a target whose last `status` has not ended is not asked again. When each target was really seen is told one by one.
  */
 import { sleep, type Clock } from '@carrierarr/platform';
-import type { WorkerRecord } from '@carrierarr/protocol';
+import type { SeenWorker, WorkerRecord } from '@carrierarr/protocol';
 import type { ObserveMetrics } from './metrics.js';
-import { checkWorkerCount, type PollResult, type Source, SourceError } from './source.js';
+import { checkWorkerCount, type PollResult, recordOf, type Source, SourceError } from './source.js';
 
 /** Targets whose `status` is waited for at once. */
 export const ASKED_AT_ONCE_MAX = 16;
@@ -39,6 +39,8 @@ export interface StatusCommands {
 export interface ScriptSourceOptions {
   /** Targets to look at: those of Worker resources that no cloud source covers. Asked at each poll. */
   readonly targets: () => readonly string[];
+  /** What targets told before, whoever asked them: it holds until they are asked again. */
+  readonly known: readonly SeenWorker[];
   readonly commands: StatusCommands;
   readonly clock: Clock;
   readonly metrics: Pick<ObserveMetrics, 'scriptTargetsSkipped'>;
@@ -64,6 +66,16 @@ export class ScriptSource implements Source {
 
   constructor(options: ScriptSourceOptions) {
     this.#options = options;
+    for (const worker of options.known) {
+      if (worker.source !== this.name) continue;
+      const look = {
+        record: recordOf(worker),
+        seenAtMs: Date.parse(worker.observed_at),
+        pending: undefined,
+        askedIn: 0,
+      };
+      this.#looks.set(worker.target, look);
+    }
   }
 
   /** Throws when no target could be asked at all: then the queue is away, and nothing is known anew. */

@@ -4,7 +4,7 @@
  * A poll is all or nothing: it returns what the source has, complete, or throws. There is no third way, because what a
  * partial answer leaves out would look like workers that are gone.
  */
-import type { WorkerRecord } from '@carrierarr/protocol';
+import type { SeenWorker, WorkerRecord } from '@carrierarr/protocol';
 
 /** Most workers of one source: a filter that matches more is taken for a mistake, and memory stays bounded. */
 export const SOURCE_WORKERS_MAX = 50_000;
@@ -46,4 +46,10 @@ export class SourceError extends Error {
 export function checkWorkerCount(count: number, source: string, calls: number, advice: string): void {
   if (count <= SOURCE_WORKERS_MAX) return;
   throw new SourceError(`${source} has more than ${SOURCE_WORKERS_MAX} workers. ${advice}`, { calls });
+}
+
+/** What a source once said of a worker, out of what was published of it. */
+export function recordOf(worker: SeenWorker): WorkerRecord {
+  const { version: _, observed_at: __, stale: ___, age_seconds: ____, ...record } = worker;
+  return record;
 }

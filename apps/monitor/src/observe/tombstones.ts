@@ -5,6 +5,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { SeenWorker, WorkerRecord } from '@carrierarr/protocol';
+import { recordOf } from './source.js';
 
 /** Complete polls in a row that must miss a worker before it counts as gone. */
 export const MISSES_UNTIL_GONE = 2;
@@ -106,8 +107,7 @@ export function restoreFleet(seen: readonly SeenWorker[], source: string): Fleet
   const fleet = new Map<string, KnownWorker>();
   for (const worker of seen) {
     if (worker.source !== source) continue;
-    const { version: _, observed_at: __, stale: ___, age_seconds: ____, ...record } = worker;
-    fleet.set(record.id, { record, misses: 0 });
+    fleet.set(worker.id, { record: recordOf(worker), misses: 0 });
   }
   return fleet;
 }

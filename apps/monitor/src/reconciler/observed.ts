@@ -2,10 +2,16 @@
  * What was seen of all workers, in memory, found by target and by tag. The leader is the one who sees, so it need not read
  * back what it published: only what its predecessor had seen, once, when it takes over.
  */
-import type { SeenWorker, SourceReport } from '@carrierarr/protocol';
+import { type SeenWorker, type SourceReport, STALE_INTERVALS } from '@carrierarr/protocol';
 import { hasTags, SCRIPT_SOURCE } from '@carrierarr/reconcile';
 import type { StatusChange, StatusSnapshot } from '@carrierarr/store';
 import { put, take } from './fleet.js';
+
+/**
+ * How old what a predecessor saw may be, ms, where three of its polls are less: the failover of a crashed leader (5 s at
+ * most) and the first poll after it.
+ */
+export const TAKEOVER_MS = 10_000;
 
 /** What a publication changed, for those who have to look again. */
 export interface ObservedChange {
@@ -25,7 +31,12 @@ export class Observed {
   load({ workers, sources }: Pick<StatusSnapshot, 'workers' | 'sources'>): void {
     for (const collection of [this.#byId, this.#atTarget, this.#reports, this.#seenMs]) collection.clear();
     this.#byTag = undefined;
-    for (const report of sources) this.#reports.set(report.source, report);
+    // What a leader saw last before it died still counts while another takes over, however short its intervals were.
+    const intervalMsMin = TAKEOVER_MS / STALE_INTERVALS;
+    for (const report of sources) {
+      const interval_ms = Math.max(report.interval_ms, intervalMsMin);
+      this.#reports.set(report.source, { ...report, interval_ms });
+    }
     for (const { stale: _, age_seconds: __, ...worker } of workers) {
       // Whether it is stale is judged when it is looked at.
       this.#set(worker);
