@@ -17,7 +17,7 @@ export interface Task {
   readonly signal: AbortSignal;
   /** Names a cause of its own (refused, lost touch). Nothing happens if there is one already. */
   decide(cause: EndCause): void;
-  /** Output as it comes; what is not read is asked for by {@link Run.pause}. Keeps no reference to `chunk`. */
+  /** Output as it comes, none while paused. `chunk` belongs to the execution from then on: its lines are parts of it. */
   output(stream: StreamLetter, chunk: Buffer): void;
   /** No more of this stream will come: an unfinished line counts as one. */
   outputEnd(stream: StreamLetter): void;
