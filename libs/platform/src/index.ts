@@ -9,7 +9,14 @@ export { parseDuration, printDuration } from './config/duration.js';
 export { configEnvNames } from './config/environment.js';
 export { defineFormat, type Format, type FormatDefinition, formats } from './config/formats.js';
 export { configReference, type ProgramDescription } from './config/help.js';
-export { type ConfigKey, type ConfigSchema, type ConfigValues, defineSchema } from './config/schema.js';
+export {
+  type ConfigKey,
+  type ConfigSchema,
+  type ConfigValues,
+  defineSchema,
+  type ResolvedKey,
+  resolveKeys,
+} from './config/schema.js';
 export { historySchema, logSchema, opsSchema, redisSchema } from './config/shared-schemas.js';
 export { type CheckState, Readiness, type ReadinessOptions, type ReadinessReport } from './health.js';
 export { type Component, Lifecycle, type LifecycleOptions, type ProcessHost, type StopReport } from './lifecycle.js';

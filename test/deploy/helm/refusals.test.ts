@@ -1,0 +1,159 @@
+/** Values that are refused, in words that say what was found and what to do. */
+import { describe, expect, test } from 'vitest';
+import { helmMissing } from '../../support/deploy-tools.js';
+import { refusal } from './chart.js';
+
+const external = { 'redis.bundled.enabled': false };
+
+describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', () => {
+  test.each([
+    ['a misspelt value', { 'gateway.replica': 3 }, "at '/gateway': additional properties 'replica' not allowed"],
+    [
+      'a misspelt setting',
+      { 'gateway.config.idleTimeot': '30s' },
+      "at '/gateway/config': additional properties 'idleTimeot'",
+    ],
+    [
+      'a setting of another program',
+      { 'gateway.config.concurrency': 3 },
+      "additional properties 'concurrency' not allowed",
+    ],
+    ['a setting that the chart makes', { 'gateway.config.addr': ':1' }, "additional properties 'addr' not allowed"],
+    [
+      'a duration without a unit',
+      { 'gateway.config.idleTimeout': '30' },
+      "at '/gateway/config/idleTimeout': '30' does not match",
+    ],
+    [
+      'a number out of range',
+      { 'runner.config.concurrency': 0 },
+      "at '/runner/config/concurrency': minimum: got 0, want 1",
+    ],
+    [
+      'a shared setting for one alone',
+      { 'runner.config.historyAge': '1h' },
+      "additional properties 'historyAge' not allowed",
+    ],
+    ['text for a number', { 'gateway.replicas': 'two' }, "at '/gateway/replicas': got string, want integer"],
+    ['another mode', { mode: 'prod' }, "at '/mode': value must be one of 'trial', 'production'"],
+    ['a port of root', { 'gateway.port': 80 }, "at '/gateway/port': minimum: got 80, want 1,024"],
+    ['a preset that is none', { 'ingress.preset': 'haproxy' }, "at '/ingress/preset': value must be one of"],
+    ['runners scaled to none', { 'runner.autoscaling.minReplicas': 0 }, 'minimum: got 0, want 1'],
+    ['a Redis without a bound', { 'redis.bundled.maxmemory': '0' }, "at '/redis/bundled/maxmemory'"],
+    ['keys of tokens in the clear', { 'auth.jwt.jwksUrl': 'http://id.example' }, "at '/auth/jwt/jwksUrl'"],
+  ])('%s', async (_, values, words) => expect(await refusal(values)).toContain(words));
+
+  const jwt = { 'auth.jwt': { jwksUrl: 'https://id.example/jwks' } };
+  const open = { 'auth.anonymous': true };
+  test.each([
+    [
+      'everybody through an Ingress',
+      { ...open, 'ingress.enabled': true, 'ingress.hosts': ['a.example'] },
+      'anybody there could run commands on your workers',
+    ],
+    ['everybody through an HTTPRoute', { ...open, 'httpRoute.enabled': true }, 'auth.anonymous lets everybody in'],
+    [
+      'everybody through a load balancer',
+      { ...open, 'gateway.service.type': 'LoadBalancer' },
+      'auth.anonymous lets everybody in',
+    ],
+    ['everybody and tokens', { ...open, 'auth.existingSecret': 'tokens' }, 'Keep one of them'],
+    ['nobody', { 'auth.generateToken': false }, 'Nobody could connect: set auth.existingSecret'],
+    ['tokens of any issuer', jwt, 'auth.jwt.jwksUrl needs auth.jwt.issuer and auth.jwt.audience'],
+    ['an issuer without keys', { 'auth.jwt.issuer': 'https://id.example' }, 'add auth.jwt.jwksUrl'],
+    ['two Redis', { 'redis.external.url': 'redis://a.example:6379' }, 'Set redis.bundled.enabled=false'],
+    ['no Redis', external, 'There is no Redis: set redis.external.url'],
+    [
+      'Sentinels that are nowhere',
+      { ...external, 'redis.external.mode': 'sentinel' },
+      'redis.external.mode=sentinel needs redis.external.nodes',
+    ],
+    [
+      'nodes of nothing',
+      { ...external, 'redis.external.nodes': ['a:1'], 'redis.external.url': 'redis://a:1' },
+      'Set it to sentinel or cluster',
+    ],
+    [
+      'a password in the clear',
+      { ...external, 'redis.external.url': 'redis://u:p@a.example:6379' },
+      'contains a password, which everybody could read',
+    ],
+    [
+      'keys of no Secret',
+      { ...external, 'redis.external.url': 'redis://a', 'redis.external.passwordKey': 'p' },
+      'which Secret are they in?',
+    ],
+    [
+      'a Secret for nothing',
+      { ...external, 'redis.external.url': 'redis://a', 'redis.external.existingSecret': 's' },
+      'nothing is read from it',
+    ],
+    [
+      'a certificate without its key',
+      { ...external, 'redis.external.url': 'rediss://a', 'redis.external.tls': { existingSecret: 's', certKey: 'c' } },
+      'a client certificate needs its key',
+    ],
+    [
+      'certificates of no Secret',
+      { ...external, 'redis.external.url': 'rediss://a', 'redis.external.tls.caKey': 'c' },
+      'redis.external.tls has keys of a Secret',
+    ],
+    [
+      'production on a Redis that forgets',
+      { mode: 'production', 'redis.bundled.persistence.enabled': false },
+      'a restart of its pod would lose accepted commands',
+    ],
+    [
+      'production without a spare',
+      { mode: 'production', 'monitor.replicas': 1 },
+      'mode=production with monitor.replicas=1',
+    ],
+    [
+      'production that scales to one',
+      { mode: 'production', 'gateway.autoscaling.enabled': true, 'gateway.autoscaling.minReplicas': 1 },
+      'gateway.autoscaling.minReplicas=1',
+    ],
+    [
+      'a drain longer than the stop',
+      { 'gateway.config.drainSpread': '40s' },
+      'Expected gateway.config.shutdownGrace to be longer than drainDelay and drainSpread together (45s), got 30s.',
+    ],
+    [
+      'a grace that cuts the stop',
+      { 'gateway.terminationGracePeriodSeconds': 20 },
+      'gateway.terminationGracePeriodSeconds=20 is shorter than the pod needs to stop by itself (35s)',
+    ],
+    [
+      'a grace that cuts commands',
+      { 'runner.terminationGracePeriodSeconds': 600 },
+      'runner.terminationGracePeriodSeconds=600 is shorter than the pod needs to stop by itself (86400s)',
+    ],
+    ['commands longer than any stop', { 'runner.config.commandTimeoutMax': '200h' }, 'a runner waits for 168h'],
+    [
+      'fewest above most',
+      { 'gateway.autoscaling.enabled': true, 'gateway.autoscaling.minReplicas': 30 },
+      'minReplicas (30) is more than maxReplicas (10)',
+    ],
+    ['scaling on nothing', { 'gateway.autoscaling': { enabled: true, cpu: 0, connections: 0 } }, 'nothing to scale on'],
+    ['KEDA without Prometheus', { 'runner.autoscaling.enabled': true }, 'needs runner.autoscaling.keda.prometheusUrl'],
+    [
+      'two scripts',
+      { 'runner.script.inline': 'a', 'runner.script.existingConfigMap': 'b' },
+      'are both set. Keep one of them.',
+    ],
+    ['an Ingress without a name', { 'ingress.enabled': true }, 'ingress.enabled needs ingress.hosts'],
+    ['a route without a Gateway', { 'httpRoute.enabled': true }, 'httpRoute.enabled needs httpRoute.parentRefs'],
+    [
+      'every metric twice',
+      { 'metrics.serviceMonitor.enabled': true, 'metrics.podMonitor.enabled': true },
+      'every metric would be counted twice',
+    ],
+  ])('%s', async (_, values, words) => expect(await refusal(values)).toContain(words));
+
+  test('all that is wrong at once', async () => {
+    const said = await refusal({ 'auth.anonymous': true, 'ingress.enabled': true, 'runner.autoscaling.enabled': true });
+    expect(said.match(/^- /gm)).toHaveLength(3);
+  });
+
+  test('not what is right', async () => expect(await refusal({ 'gateway.replicas': 3 })).toBe(''));
+});
