@@ -1,14 +1,13 @@
+import { limitKeyOf, TokenBucket, TokenBuckets } from '@carrierarr/platform';
 import { describe, expect, it } from 'vitest';
 import {
   addressOfBytes,
   canonicalAddress,
   clientAddress,
-  limitKeyOf,
   parseCidr,
   trustedProxies,
 } from '../../apps/gateway/src/access/client-address.js';
 import { ConnectionLimits } from '../../apps/gateway/src/access/connection-limits.js';
-import { TokenBucket, TokenBuckets } from '../../apps/gateway/src/access/token-bucket.js';
 
 describe('the address of a client', () => {
   const isTrusted = trustedProxies(['10.0.0.0/8', '192.0.2.7', 'fd00::/8']);
@@ -62,6 +61,7 @@ describe('a rate', () => {
     expect(bucket.take(100)).toBe(true);
     expect(bucket.take(100)).toBe(false);
     expect([1, 2, 3, 4].map(() => bucket.take(60_000))).toEqual([true, true, true, false]);
+    expect([3, 2, 1].map((count) => bucket.take(60_200, count))).toEqual([false, true, false]);
   });
 
   it('is not gained by a clock that goes back', () => {

@@ -2,11 +2,10 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FakeClock } from '@carrierarr/platform';
+import { FakeClock, parseTokens, Tokens } from '@carrierarr/platform';
 import { TOKEN_SUBPROTOCOL_PREFIX } from '@carrierarr/protocol';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Authenticator, tokenOfSubprotocols } from '../../apps/gateway/src/access/authenticate.js';
-import { parseTokens, Tokens } from '../../apps/gateway/src/access/tokens.js';
 
 type Log = (...args: unknown[]) => void;
 const ALICE = 'alice-token-0123456789';

@@ -1,4 +1,8 @@
 /** What it takes to run a process: configuration, logs, metrics, health, Redis connections, lifecycle, time. */
+export { limitKeyOf } from './access/limit-key.js';
+export { type Rate, TokenBucket, TokenBuckets } from './access/token-bucket.js';
+export { ANONYMOUS, parseTokens, type TokenProof, Tokens } from './access/tokens.js';
+export { WatchedFile } from './access/watched-file.js';
 export { type BackoffOptions, backoffMs } from './backoff.js';
 export { type Clock, FakeClock, sleep, systemClock, type Timer } from './clock.js';
 export { type Address, isLoopbackHost, parseAddress, printAddress } from './config/address.js';

@@ -1,7 +1,7 @@
 /** Who a client is, from the token it shows, and later: whether that still holds. */
+import { ANONYMOUS, type TokenProof, type Tokens } from '@carrierarr/platform';
 import { TOKEN_SUBPROTOCOL_PREFIX } from '@carrierarr/protocol';
 import type { Jwt } from './jwt.js';
-import { ANONYMOUS, type TokenProof, type Tokens } from './tokens.js';
 
 /** Where a token can be. The first that is there counts. */
 export interface Presented {

@@ -1,6 +1,6 @@
 /** How many connections there may be, in all and from one address. Pure counting; whoever accepts them asks first. */
+import { limitKeyOf } from '@carrierarr/platform';
 import { ClientError } from '@carrierarr/protocol';
-import { limitKeyOf } from './client-address.js';
 
 export interface ConnectionBounds {
   connectionsMax: number;

@@ -1,9 +1,8 @@
 /** The authenticator that a configuration asks for. */
-import type { Clock, Logger } from '@carrierarr/platform';
+import { type Clock, type Logger, Tokens } from '@carrierarr/platform';
 import type { GatewayConfig } from '../config.js';
 import { Authenticator } from './authenticate.js';
 import { Jwt } from './jwt.js';
-import { Tokens } from './tokens.js';
 
 type Config = Pick<
   GatewayConfig,

@@ -3,7 +3,7 @@
  * that the same issuer made for another program is valid in every other way. Only signatures with a public key count;
  * `none` and HMAC, where whoever can check can also sign, do not.
  */
-import { type Clock, type Logger, redactUrl } from '@carrierarr/platform';
+import { type Clock, type Logger, redactUrl, WatchedFile } from '@carrierarr/platform';
 import { SYSTEM_SUBJECT_PREFIX } from '@carrierarr/protocol';
 import {
   createLocalJWKSet,
@@ -13,7 +13,6 @@ import {
   type JWTVerifyGetKey,
   jwtVerify,
 } from 'jose';
-import { WatchedFile } from './watched-file.js';
 
 export const JWT_ALGORITHMS = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],

@@ -3,7 +3,7 @@
  * asks allowed?), the route, the token, the rate. `/health` alone skips them all: whatever asks, the answer is only that
  * the process lives.
  */
-import { type Clock, type Logger, type Readiness, redactUrl } from '@carrierarr/platform';
+import { ANONYMOUS, type Clock, type Logger, type Readiness, redactUrl, TokenBuckets } from '@carrierarr/platform';
 import { ClientError, type errorBodySchema } from '@carrierarr/protocol';
 import type {
   CommandStore,
@@ -19,8 +19,6 @@ import type uWS from 'uWebSockets.js';
 import type { Credential } from '../access/authenticate.js';
 import type { ConnectionLimits } from '../access/connection-limits.js';
 import type { Guard } from '../access/guard.js';
-import { ANONYMOUS } from '../access/tokens.js';
-import { TokenBuckets } from '../access/token-bucket.js';
 import type { Commands } from '../commands.js';
 import type { GatewayConfig } from '../config.js';
 import { RedisAwayError, type RedisHealth } from '../redis-health.js';

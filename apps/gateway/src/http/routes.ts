@@ -1,5 +1,5 @@
 /** The routes: what each asks for and answers. Checks that all have in common are in `register.ts`. */
-import { type Clock, type Readiness, type Registry, version } from '@carrierarr/platform';
+import { type Clock, type Readiness, type Registry, TokenBuckets, version } from '@carrierarr/platform';
 import {
   type acceptedBodySchema,
   ClientError,
@@ -11,7 +11,6 @@ import {
   targetSchema,
 } from '@carrierarr/protocol';
 import type { ExecutionHistory } from '@carrierarr/store';
-import { TokenBuckets } from '../access/token-bucket.js';
 import type { Commands } from '../commands.js';
 import type { GatewayConfig } from '../config.js';
 import type { RedisHealth } from '../redis-health.js';

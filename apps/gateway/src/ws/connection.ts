@@ -1,9 +1,9 @@
 /** One WebSocket connection: the socket, who is behind it, and what it has been allowed so far. */
+import type { TokenBucket } from '@carrierarr/platform';
 import type { ErrorCode, ServerMessage, ServerMessageOf } from '@carrierarr/protocol';
 import { closeCodeOf } from '@carrierarr/protocol';
 import type uWS from 'uWebSockets.js';
 import type { Credential } from '../access/authenticate.js';
-import type { TokenBucket } from '../access/token-bucket.js';
 import type { Client, ClientSocket } from '../delivery/client.js';
 import { timestampOf } from '../delivery/encode.js';
 

@@ -2,12 +2,11 @@
  * What a connection's messages do. They are handled one after the other, as a client that subscribes and then sends a
  * command expects to see that command's output.
  */
-import type { Clock, Logger, Timer } from '@carrierarr/platform';
+import { type Clock, type Logger, type Timer, TokenBucket } from '@carrierarr/platform';
 import type { ClientMessage, CommandMessage } from '@carrierarr/protocol';
 import { ClientError, clientMessageSchema, DEFAULT_TARGET } from '@carrierarr/protocol';
 
 import type { Guard } from '../access/guard.js';
-import { TokenBucket } from '../access/token-bucket.js';
 import type { Commands } from '../commands.js';
 import type { Connection } from './connection.js';
 import { describeProblem, shown } from '../problem.js';

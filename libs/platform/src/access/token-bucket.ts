@@ -17,11 +17,11 @@ export class TokenBucket {
     this.#atMs = nowMs;
   }
 
-  /** Takes one, if there is one. */
-  take(nowMs: number): boolean {
+  /** Takes `count`, if there are as many. More than a burst there never are. */
+  take(nowMs: number, count = 1): boolean {
     this.#refill(nowMs);
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
+    if (this.#tokens < count) return false;
+    this.#tokens -= count;
     return true;
   }
 

@@ -3,7 +3,8 @@
  * mounted secret by renaming a link two levels up, network file systems tell nobody, and a few kilobytes cost nothing.
  */
 import { readFile, stat } from 'node:fs/promises';
-import type { Clock, Logger, Timer } from '@carrierarr/platform';
+import type { Clock, Timer } from '../clock.js';
+import type { Logger } from '../logger.js';
 
 const READ_EVERY_MS = 5_000;
 const BYTES_MAX = 4 * 1024 * 1024;

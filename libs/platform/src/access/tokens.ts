@@ -8,8 +8,9 @@
  */
 import { hash, randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import type { Clock, Logger } from '@carrierarr/platform';
 import { SYSTEM_SUBJECT_PREFIX } from '@carrierarr/protocol';
+import type { Clock } from '../clock.js';
+import type { Logger } from '../logger.js';
 import { WatchedFile } from './watched-file.js';
 
 /** Shortest token, in characters: what `openssl rand -hex 16` gives has twice as many. */
