@@ -159,6 +159,45 @@ describe('doubt about a machine', () => {
     },
   );
 
+  const old = (state: string) => record(state, { id: 'i-1', launch_time: iso(NOW_MS - 60 * MINUTE) });
+  const made = (state: string) => record(state, { id: 'i-2', launch_time: iso(NOW_MS + 1_000) });
+
+  it('is over when the very machine that a provision made is named as gone: another is made at once', () => {
+    const told = new Told(worker({ spec: { source: 'ec2' } }));
+    told.plan({ sees: [old('terminated')] });
+    const execution = ended('succeeded', NOW_MS + 3_000);
+    told.after(5_000).plan({ sees: [made('running'), old('terminated')], execution });
+    expect(told.status).toMatchObject({ phase: 'Running', lastCommand: { effect: 'seen' } });
+    const plan = told.after(5_000).plan({ sees: [made('terminated'), old('terminated')], execution });
+    expect(plan.command?.token).toBe('cr:uid-w1:1:2:provision');
+    expect(plan.status?.failures).toBe(0);
+  });
+
+  it('is over when that machine ended before any poll saw it run, and then its provision counts as failed', () => {
+    const told = new Told(worker({ spec: { source: 'ec2' } }));
+    told.plan();
+    const execution = ended('succeeded', NOW_MS + 3_000);
+    const plan = told.after(5_000).plan({ sees: [made('terminated')], execution });
+    expect(plan.status).toMatchObject({ failures: 1, lastCommand: { effect: 'missing' } });
+    expect(told.after(1_000).plan({ sees: [made('terminated')], execution }).command?.verb).toBe('provision');
+  });
+
+  it.each([
+    ['an older one is named as gone, even one that an old answer showed alive again', () => [old('terminated')]],
+    [
+      'the one that was made is only not listed',
+      () => [{ ...made('running'), gone_at: iso(NOW_MS) }, old('terminated')],
+    ],
+  ])('is not over when %s', (_, shown) => {
+    const told = new Told(worker({ spec: { source: 'ec2' } }));
+    told.plan({ sees: [old('terminated')] });
+    const execution = ended('succeeded', NOW_MS + 1_000);
+    told.after(5_000).plan({ sees: [old('running')], execution });
+    expect(told.after(5_000).plan({ sees: shown(), execution }).command).toBeUndefined();
+    expect(told.after(49_000).plan({ sees: shown(), execution }).command).toBeUndefined();
+    expect(told.after(3_000).plan({ sees: shown(), execution }).command?.token).toBe('cr:uid-w1:1:2:provision');
+  });
+
   it('starts what a provision has made without starting it', () => {
     const told = new Told(worker({ spec: { source: 'ec2' } }));
     told.plan();

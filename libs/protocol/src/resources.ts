@@ -144,6 +144,9 @@ export const givenCommandSchema = z.object({
   attempt: z.int().meta({ description: 'Grows with each command for this worker, for ever.' }),
   reason: z.string(),
   requestedAt: time,
+  newestLaunch: time
+    .optional()
+    .meta({ description: 'When the newest machine was launched that was known then: what it makes is newer.' }),
   execution: z.string().optional(),
   outcome: z.string().optional(),
   exitCode: z.int().optional(),

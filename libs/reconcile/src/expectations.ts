@@ -4,7 +4,8 @@
  * A command is followed until it has ended; then until a poll that began later was seen; then, if it succeeded, until
  * the state it leads to is seen, or two minutes have passed and it counts as failed. Clouds answer from the past for
  * a while, so what contradicts a command that has just ended is not believed before a poll that began
- * {@link CLOUD_LAG_MS} after its end; and "there is no machine", which would make one, least of all.
+ * {@link CLOUD_LAG_MS} after its end; and "there is no machine", which would make one, least of all: unless the machine
+ * that the command made is named as gone.
  */
 import type { GivenCommand, WorkerResourceStatus } from '@carrierarr/protocol';
 import type { ObservedPhase } from './phases.js';
@@ -62,6 +63,7 @@ export function withEffect(command: GivenCommand, sight: Sight, nowMs: number): 
   const progress = progressOf(command, sight.phase);
   if (progress === 'reached') return { ...command, effect: 'seen' };
   if (progress === 'underway') return command;
+  if (hasMadeAndLost(command, sight)) return { ...command, effect: 'missing' };
   const late = nowMs >= endedAtMs + EFFECT_WAIT_MS && sight.polledAtMs >= endedAtMs + CLOUD_LAG_MS;
   return late ? { ...command, effect: 'missing' } : command;
 }
@@ -154,7 +156,7 @@ function believableAfterMs(o: {
     // Named as gone by its source, it is gone. Not being listed proves it only later; nor does the end of an older
     // machine say anything of one that was just made.
     const named = workerId !== undefined && sight.ended.includes(workerId);
-    doubtful = makes || !named;
+    doubtful = makes ? !hasMadeAndLost(own, sight) : !named;
   } else {
     // Seen as it was meant to be, and now otherwise: more likely an old answer than a new fact.
     doubtful = own.effect === 'seen' && progressOf(own, sight.phase) === 'contrary';
@@ -162,6 +164,16 @@ function believableAfterMs(o: {
   if (!doubtful) return afterOthersMs;
   const actsUntilMs = own.outcome === 'lost' ? endedAtMs + LOST_SCRIPT_MS : endedAtMs;
   return Math.max(afterOthersMs, cloud ? actsUntilMs + CLOUD_LAG_MS : actsUntilMs);
+}
+
+/**
+ * Whether the machine that a command made is named as gone: the newest that is known, and launched after all that were
+ * known when the command was given, by the same clock. One command makes one machine; but the script of a lost runner may
+ * not have come to that yet.
+ */
+function hasMadeAndLost({ verb, outcome, newestLaunch, requestedAt }: GivenCommand, sight: Sight): boolean {
+  if (goalOf(verb) !== 'running' || outcome === undefined || outcome === 'lost' || !sight.newestHasEnded) return false;
+  return sight.phase === 'absent' && sight.newestLaunchMs > Date.parse(newestLaunch ?? requestedAt);
 }
 
 function awaitsEffect(command: GivenCommand, phase: ObservedPhase): boolean {

@@ -18,6 +18,10 @@ export interface Sight {
   duplicates: string[];
   /** Ids of machines that their source names as gone: more than not being listed any more. */
   ended: string[];
+  /** When the newest machine that is known was launched, by the clock of its cloud; -Infinity if none is. */
+  newestLaunchMs: number;
+  /** Its source names that newest one as gone. */
+  newestHasEnded: boolean;
   /** When the newest complete poll began. */
   polledAtMs: number;
 }
@@ -43,15 +47,19 @@ export function sightOf(observation: Observation): Sight {
   const living = seen.filter(({ phase }) => phase !== 'absent' && phase !== 'terminating');
   const phase = best?.phase ?? 'absent';
   const doubt = doubtOf(observation, phase, best?.record);
+  const ended = seen
+    .filter(({ record, phase: each }) => each === 'absent' && record.gone_at === undefined)
+    .map(({ record }) => record.id);
+  const newest = observation.workers[0];
   return {
     trusted: doubt === undefined,
     ...(doubt !== undefined && { doubt }),
     phase,
     ...(best !== undefined && { record: best.record }),
     duplicates: living.length > 1 ? living.map(({ record }) => record.id).toSorted() : [],
-    ended: seen
-      .filter(({ record, phase: each }) => each === 'absent' && record.gone_at === undefined)
-      .map(({ record }) => record.id),
+    ended,
+    newestLaunchMs: Date.parse(newest?.launch_time ?? '') || -Infinity,
+    newestHasEnded: newest !== undefined && ended.includes(newest.id),
     polledAtMs: observation.polledAtMs ?? -Infinity,
   };
 }

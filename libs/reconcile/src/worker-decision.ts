@@ -106,7 +106,7 @@ export function failureText({
   exitCode,
   effect,
 }: NonNullable<WorkerResourceStatus['lastCommand']>): string {
-  if (effect === 'missing') return `Its ${verb} succeeded, but its effect was not seen within two minutes`;
+  if (effect === 'missing') return `Its ${verb} succeeded, but what it was to bring about was not seen`;
   if (outcome === 'lost') return `The runner of its ${verb} was lost, and with it what became of it`;
   return `Its ${verb} ${outcome === 'failed' ? `failed with exit code ${exitCode}` : `ended as ${outcome}`}`;
 }

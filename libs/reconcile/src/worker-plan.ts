@@ -48,7 +48,7 @@ export function planWorker(view: WorkerView): WorkerPlan {
   };
   if (sight.trusted) noteSight(status, sight);
   noteReadiness(status, situation);
-  if (decision.kind === 'give' && !decision.again) noteCommand(view, status, decision);
+  if (decision.kind === 'give' && !decision.again) noteCommand(view, status, sight, decision);
   status.conditions = conditionsOf(status.conditions, situation);
   status.phase = phaseFor(status, situation);
 
@@ -124,6 +124,7 @@ function noteReadiness(status: WorkerResourceStatus, { sight, wanted, decision }
 function noteCommand(
   view: WorkerView,
   status: WorkerResourceStatus,
+  { newestLaunchMs }: Sight,
   { verb, message }: Decision & { kind: 'give' },
 ): void {
   const { uid, generation } = view.worker.metadata;
@@ -140,6 +141,7 @@ function noteCommand(
     attempt: status.attempts,
     reason: message,
     requestedAt: new Date(view.nowMs).toISOString(),
+    ...(newestLaunchMs > -Infinity && { newestLaunch: new Date(newestLaunchMs).toISOString() }),
   };
 }
 

@@ -22,6 +22,8 @@ export interface Machine {
 
 export class Cloud {
   readonly machines: Machine[] = [];
+  /** How far its clock is ahead of everybody else's. */
+  skewMs = 0;
   /** Polls fail until then. */
   awayUntilMs = 0;
   readonly #random: Random;
@@ -39,7 +41,7 @@ export class Cloud {
       id: `i-${this.machines.length}`,
       target,
       token,
-      launchedAtMs: nowMs,
+      launchedAtMs: nowMs + this.skewMs,
       history: [
         { atMs: nowMs, state: 'pending' },
         { atMs: runsAtMs, state: faulty && this.#random.chance(0.1) ? 'terminated' : 'running' },

@@ -40,6 +40,7 @@ export function simulate(seed: number, breaks: Breaks = {}, print?: (line: strin
   const faulty = () => agenda.nowMs < troubleEndsMs;
   const redis = new ModelRedis(agenda, random, breaks);
   const cloud = new Cloud(random);
+  cloud.skewMs = random.between(-5_000, 5_000);
   const scripted = random.chance(0.2);
   const runner = new Runner({ agenda, random, redis, cloud, faulty });
   runner.scripted = scripted;
