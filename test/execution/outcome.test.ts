@@ -44,6 +44,11 @@ describe('decideOutcome', () => {
       ...{ outcome: 'rejected', exitCode: -1 },
       error: { code: 'command_not_allowed', text: expect.stringContaining('start, stop') },
     });
+    const unreachable = { kind: 'agent-rejected', code: 'node_not_connected', reason: 'r', problem: 'p' } as const;
+    expect(decideOutcome(unreachable, undefined)).toEqual({
+      ...{ outcome: 'rejected', exitCode: -1, reason: 'r', error: { code: 'node_not_connected', text: 'p' } },
+    });
+    expect(decideOutcome({ ...unreachable, code: 'agent_refused' }, undefined)).toMatchObject({ exitCode: 126 });
     expect(decideOutcome({ kind: 'no-script' }, undefined)).toMatchObject({
       ...{ outcome: 'rejected', exitCode: 126 },
       error: { code: 'no_script', text: expect.stringContaining('--script FILE') },

@@ -98,3 +98,44 @@ it('takes no more commands than are allowed to be under way', async () => {
   await m.put('n1', request);
   expect(await m.put('n1', { ...request, execution: 'x2' })).toEqual({ kind: 'full', open: 1 });
 });
+
+it('does not begin anew when it is put again, because the answer to the first was lost', async () => {
+  const m = mail();
+  await m.put('n1', request);
+  await m.send('x1', 1, false);
+  await m.put('n1', request);
+  expect(await m.look('x1')).toMatchObject({ state: 'sent' });
+  expect((await m.send('x1', 2, false)).kind).toBe('already');
+});
+
+it('begins anew, with nothing of the start before, when an execution is started again', async () => {
+  const m = mail(1);
+  await m.put('n1', request);
+  await m.send('x1', 1, true);
+  await m.kill('x1');
+  await m.answer('x1', 7, result);
+  expect(await m.put('n2', { ...request, fence: 8 })).toEqual({ kind: 'ok' });
+  expect(await m.look('x1')).toMatchObject({ kind: 'under-way', state: 'waiting', isCancellable: false });
+  expect(await m.open()).toMatchObject([{ node: 'n2', isKilled: false }]);
+});
+
+it('takes back what was not sent, and only that', async () => {
+  const m = mail();
+  await m.put('n1', request);
+  expect(await m.withdraw('x1', 6)).toBe('gone');
+  expect(await m.withdraw('x1', 7)).toBe('withdrawn');
+  expect((await m.send('x1', 1, true)).kind).toBe('gone');
+  expect(await connection.keys('*mail*')).toEqual([]);
+  await m.put('n1', request);
+  await m.send('x1', 1, true);
+  expect(await m.withdraw('x1', 7)).toBe('sent');
+});
+
+it('knows whether the agent that has it can be told to end it', async () => {
+  const m = mail();
+  await m.put('n1', request);
+  await m.send('x1', 1, false);
+  expect(await m.look('x1')).toMatchObject({ isCancellable: false });
+  await m.send('x1', 1, true);
+  expect(await m.look('x1')).toMatchObject({ isCancellable: true });
+});

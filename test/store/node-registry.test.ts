@@ -187,6 +187,16 @@ describe('the view', () => {
   });
 });
 
+describe('limits of liveness', () => {
+  it('are those that the leading monitor said last, and the usual ones before', async () => {
+    expect((await known()).limits).toEqual({ staleMs: 120_000, deadMs: 300_000 });
+    await registry().setLimits({ staleMs: 1_000, deadMs: 2_000 });
+    expect((await known()).limits).toEqual({ staleMs: 1_000, deadMs: 2_000 });
+    await registry().register('a', registration(), 'grpc');
+    expect((await known()).limits).toEqual({ staleMs: 1_000, deadMs: 2_000 });
+  });
+});
+
 describe('listening', () => {
   it('goes on while one monitor follows the other, and begins anew after a pause', async () => {
     await registry().listen('m1', ['grpc', 'amqp']);

@@ -72,6 +72,13 @@ export const executionSchema = defineSchema({
     format: formats.durationBetween(5000, day),
     default: '35s',
   },
+  agentOutageGrace: {
+    doc:
+      'A command on an agent goes on for this long while no monitor can reach the agent; then the agent ends it, and ' +
+      'it counts as lost. The same on all runners.',
+    format: formats.durationBetween(5000, day),
+    default: '60s',
+  },
   maxLineBytes: {
     doc: 'Longer lines of output are cut, with a mark.',
     format: formats.bytesBetween(KiB, 16 * MiB),

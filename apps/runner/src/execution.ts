@@ -176,8 +176,14 @@ export class RunningExecution implements LeaseHolder {
   #decide(cause: EndCause): boolean {
     if (this.#cause !== undefined) return false;
     this.#cause = cause;
-    this.#ending.abort();
+    this.#ending.abort(cause);
     return true;
+  }
+
+  #giveUp(reason: string): void {
+    if (this.#isFenced) return;
+    this.#cause = { kind: 'agent-lost', reason };
+    this.#ending.abort(this.#cause);
   }
 
   #endFor(cause: EndCause): void {
@@ -210,6 +216,7 @@ export class RunningExecution implements LeaseHolder {
     const run = await executor.start({
       ...{ execution, fence, timeoutMs, signal: this.#ending.signal },
       decide: (cause) => void this.#decide(cause),
+      giveUp: (reason) => this.#giveUp(reason),
       output: (stream, chunk) => {
         metrics.bytes.inc(chunk.length);
         this.#splitter.feed(stream, chunk);

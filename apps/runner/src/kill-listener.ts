@@ -22,8 +22,10 @@ export class KillListener {
     // Fails when the connection breaks again; then the next `ready` subscribes.
     connection.ssubscribe(keys.killChannel()).catch(onTrouble);
   };
-  readonly #receive = (_channel: string, message: string) => {
-    const { onNotice, onTrouble } = this.#o;
+  readonly #receive = (channel: string, message: string) => {
+    const { keys, onNotice, onTrouble } = this.#o;
+    // The connection serves others too.
+    if (channel !== keys.killChannel()) return;
     try {
       onNotice(killNoticeSchema.parse(JSON.parse(message)).execution);
     } catch (error) {

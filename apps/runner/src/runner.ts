@@ -19,6 +19,7 @@ import {
 } from '@carrierarr/platform';
 import { Keys } from '@carrierarr/protocol';
 import {
+  AgentMail,
   checkStoreFormat,
   CommandStore,
   defineScripts,
@@ -31,6 +32,9 @@ import { Announcer } from './announcer.js';
 import { randomRunnerId, type RunnerConfig, runnerSchema } from './config.js';
 import { DrainWorker } from './drain-worker.js';
 import { type ExecutionLimits, RunningExecution } from './execution.js';
+import { AgentAnswers } from './executors/agent-answers.js';
+import { AgentExecutor } from './executors/agent.js';
+import type { AgentPatience } from './executors/agent-verdict.js';
 import type { Executors } from './executors/executor.js';
 import { ScriptExecutor } from './executors/script.js';
 import { HistoryKeeper } from './history/retention.js';
@@ -105,7 +109,14 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
   const store = storeOn(control);
   const outputStore = storeOn(output);
   const pipes = new PipeFolder('runner');
+  const mail = new AgentMail({ connection: control, keys });
+  const agents: AgentPatience = { outageGraceMs: config.agentOutageGrace, killGraceMs: config.killGrace };
+  const answers = new AgentAnswers({
+    ...{ connection: notices, keys },
+    onTrouble: (error) => logger.debug({ err: error }, 'answers of agents'),
+  });
   const executors: Executors = {
+    agent: new AgentExecutor({ ...agents, mail, answers, outputBytesMax: config.outputBytesMax, clock, logger }),
     ...(config.script !== null && {
       script: new ScriptExecutor({ script: config.script, pipes, env, configNames, metrics, clock, logger }),
     }),
@@ -220,7 +231,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
         queue = new DrainQueue(control, keys);
         worker = new DrainWorker({ connection: jobs, keys, concurrency: config.concurrency, drain, metrics, logger });
         sweeper = new Sweeper({
-          ...{ store, queue, runner, clock, metrics, logger },
+          ...{ store, queue, runner, mail, agents, clock, metrics, logger },
           outageGraceMs: config.redisOutageGrace,
           isRunningHere: (execution) => running.has(execution),
         });
@@ -233,6 +244,8 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
         throw error;
       }
       leases.start();
+      answers.start();
+      // Connects for both.
       killListener.start();
       sweeper.start();
       historyKeeper.start();
@@ -262,6 +275,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
       control.off('close', onClose);
       announcer.stop();
       killListener.stop();
+      answers.stop();
       await within(STOP_MARGIN_MS, Promise.all([sweeper?.stop(), historyKeeper.stop(), worker?.close()]));
       if (queue !== undefined) await within(STOP_MARGIN_MS, queue.close());
       leases.stop();

@@ -5,9 +5,11 @@
 import { HEARTBEAT_MS, WATCHDOG_ENDS_WITHIN_MS } from '@carrierarr/execution';
 import { type Clock, type Logger, type Timer } from '@carrierarr/platform';
 import { PARTITIONS } from '@carrierarr/protocol';
-import type { CommandStore, DrainQueue, Lease } from '@carrierarr/store';
+import type { AgentMail, CommandStore, DrainQueue, Lease } from '@carrierarr/store';
 import { OUT_OF_TOUCH_GRACE_MS } from './execution.js';
 import { LostDetector } from './lost-detector.js';
+import { AGENT_MARGIN_MS, type AgentPatience } from './executors/agent-verdict.js';
+import { StaleMail } from './executors/stale-mail.js';
 import type { RunnerMetrics } from './metrics.js';
 
 export interface SweeperOptions {
@@ -16,6 +18,9 @@ export interface SweeperOptions {
   runner: { id: string; incarnation: string };
   /** As configured, the same on all runners of an installation. */
   outageGraceMs: number;
+  mail: AgentMail;
+  /** As configured, the same on all runners. */
+  agents: AgentPatience;
   /** Whether this process runs that execution now. */
   isRunningHere: (execution: string) => boolean;
   clock: Clock;
@@ -44,15 +49,25 @@ export function closedAfterLossMs(outageGraceMs: number, silentMs: number): numb
   return Math.max(WATCHDOG_ENDS_WITHIN_MS, untilEndedMs);
 }
 
+/**
+ * The same for a command on an agent, ms. An agent within reach is told by its monitor at once; one that lost touch at the
+ * same time goes on for as long as it was told.
+ */
+export function closedAfterAgentLossMs({ outageGraceMs, killGraceMs }: AgentPatience): number {
+  return outageGraceMs + killGraceMs + AGENT_MARGIN_MS;
+}
+
 export class Sweeper {
   readonly #o: SweeperOptions;
   readonly #detector = new LostDetector();
+  readonly #staleMail: StaleMail;
   #timer: Timer | undefined;
   #sweeping: Promise<void> | undefined;
   #isStopped = false;
 
   constructor(options: SweeperOptions) {
     this.#o = options;
+    this.#staleMail = new StaleMail(options.mail);
   }
 
   /**
@@ -60,10 +75,11 @@ export class Sweeper {
    * A runner id must therefore be given to one runner at a time.
    */
   async reapOwn(): Promise<void> {
-    const { store, runner } = this.#o;
+    const { store, runner, mail } = this.#o;
+    const onAgents = new Set(await mail.openExecutions());
     for (const lease of await this.#leases()) {
       if (lease.runner !== runner.id || lease.incarnation === runner.incarnation || lease.state !== 'running') continue;
-      const what = await store.reap(lease, WATCHDOG_ENDS_WITHIN_MS, {
+      const what = await store.reap(lease, this.#closedMs(lease, WATCHDOG_ENDS_WITHIN_MS, onAgents), {
         anyBeat: true,
         unlessIncarnation: runner.incarnation,
       });
@@ -104,8 +120,11 @@ export class Sweeper {
       this.#leases(),
       Promise.all(ALL_PARTITIONS.map((p) => store.pendingCount(p))),
     ]);
-    for (const { lease, silentMs } of this.#detector.observe({ leases, askedMs, answeredMs: clock.monotonicMs() })) {
-      const closedMs = this.#isOrphanOfOurs(lease) ? 0 : closedAfterLossMs(outageGraceMs, silentMs);
+    const answeredMs = clock.monotonicMs();
+    const onAgents = await this.#staleMail.sweep(leases);
+    for (const { lease, silentMs } of this.#detector.observe({ leases, askedMs, answeredMs })) {
+      const afterLossMs = closedAfterLossMs(outageGraceMs, silentMs);
+      const closedMs = this.#isOrphanOfOurs(lease) ? 0 : this.#closedMs(lease, afterLossMs, onAgents);
       this.#reaped(await store.reap(lease, closedMs), lease, `silent for ${Math.round(silentMs / 1000)} s`);
     }
     metrics.queueDepth.set(
@@ -124,6 +143,10 @@ export class Sweeper {
         metrics.sweeperAdds.inc();
       }
     }
+  }
+
+  #closedMs({ execution }: Lease, afterLossMs: number, onAgents: ReadonlySet<string>): number {
+    return onAgents.has(execution) ? Math.max(afterLossMs, closedAfterAgentLossMs(this.#o.agents)) : afterLossMs;
   }
 
   async #leases(): Promise<Lease[]> {

@@ -26,7 +26,9 @@ export type EndCause =
   | { kind: 'cannot-execute'; code: 126 | 127; problem: string }
   /** It is for the control script, and the runner has none. */
   | { kind: 'no-script' }
-  /** The agent that ran it lost touch; `reason` says how that showed. */
+  /** No agent began it. `problem` is for the client. */
+  | { kind: 'agent-rejected'; code: ErrorCode; reason: string; problem: string }
+  /** Nobody knows what became of it on its agent; `reason` says why. */
   | { kind: 'agent-lost'; reason: string };
 
 export interface Verdict {
@@ -91,12 +93,16 @@ export function decideOutcome(cause: Exclude<EndCause, { kind: 'fenced' }>, exit
         code: 'no_script',
         text: 'The runner that got the command has no control script. Start all runners with --script FILE.',
       });
+    case 'agent-rejected': {
+      const exitCode = cause.code === 'agent_refused' ? CANNOT_EXECUTE_CODE : -1;
+      return rejected(exitCode, cause.reason, { code: cause.code, text: cause.problem });
+    }
     case 'agent-lost':
       return {
         ...{ outcome: 'lost', exitCode: -1, reason: cause.reason },
         error: {
           code: 'agent_lost',
-          text: `The agent that ran the command lost touch (${cause.reason}). How far the command got is unknown.`,
+          text: `Nobody knows how the command ended on its agent: ${cause.reason}. How far it got is unknown.`,
         },
       };
     case 'cannot-execute':

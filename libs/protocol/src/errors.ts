@@ -111,7 +111,7 @@ export const ERRORS = {
     http: 500,
   },
   agent_lost: {
-    meaning: 'The agent that ran the command lost touch; how far the command got is unknown.',
+    meaning: 'The agent that ran the command lost touch, or cannot tell how it ended; how far it got is unknown.',
     retryable: false,
     http: 500,
   },

@@ -283,7 +283,7 @@ export class Keys {
   removedNodes(): string {
     return this.nodes('removed');
   }
-  /** Hash: `epoch`, `version`, and `floor` (the newest version whose removals are forgotten) of all nodes. */
+  /** Hash: `epoch`, `version`, `floor` (as of the status) of all nodes, newest `fence`, and `limits` of liveness, ms. */
   nodesMeta(): string {
     return this.nodes('meta');
   }

@@ -13,8 +13,14 @@ import { callScript, type RedisConnection } from './connection.js';
 const MAIL_LIFE_MS = 40 * 24 * 3_600_000;
 
 export type MailLook =
-  /** `outOfTouchMs`: since a monitor last had the agent within reach. */
-  | { kind: 'under-way'; state: 'waiting' | 'sent' | 'accepted'; outOfTouchMs: number }
+  | {
+      kind: 'under-way';
+      state: 'waiting' | 'sent' | 'accepted';
+      /** Since a monitor last had the agent within reach; before it is sent, since it was put. */
+      outOfTouchMs: number;
+      /** It was sent to an agent that takes a command once however often it comes, and can be told to end it. */
+      isCancellable: boolean;
+    }
   | { kind: 'ended'; result: AgentResult }
   /** Redis has forgotten it. */
   | { kind: 'gone' };
@@ -51,7 +57,10 @@ export class AgentMail {
     return callScript(this.#connection, name, [keys.agentMailOpen(), keys.agentMail(execution), ...own]);
   }
 
-  /** Leaves a command for a node's agent. `full`: as many are under way as are allowed. */
+  /**
+   * Leaves a command for a node's agent. May be repeated when no answer came. `full`: as many are under way as are
+   * allowed.
+   */
   async put(node: string, request: AgentRequest): Promise<{ kind: 'ok' } | { kind: 'full'; open: number }> {
     const { execution, fence } = request;
     const [what, open] = await this.#call('carrierarrMailPut', execution, [
@@ -63,10 +72,16 @@ export class AgentMail {
 
   /** How far it got. */
   async look(execution: string): Promise<MailLook> {
-    const [what, state, outOfTouchMs, result] = await this.#call('carrierarrMailLook', execution, []);
+    const [what, state, outOfTouchMs, result, repeatable] = await this.#call('carrierarrMailLook', execution, []);
     if (what === 'gone') return { kind: 'gone' };
     if (result !== '') return { kind: 'ended', result: agentResultSchema.parse(JSON.parse(String(result))) };
-    return { kind: 'under-way', state: state as 'waiting', outOfTouchMs: Number(outOfTouchMs) };
+    const isCancellable = repeatable === '1';
+    return { kind: 'under-way', state: state as 'waiting', outOfTouchMs: Number(outOfTouchMs), isCancellable };
+  }
+
+  /** Takes a command back that was never sent. `sent`: it is too late for that. */
+  async withdraw(execution: string, fence: number): Promise<'withdrawn' | 'sent' | 'gone'> {
+    return (await this.#call('carrierarrMailWithdraw', execution, [execution, fence]))[0] as 'withdrawn';
   }
 
   /** Asks for its end. */
@@ -110,9 +125,19 @@ export class AgentMail {
     return what as 'ok' | 'repeated' | 'gone';
   }
 
+  /** Ids of the executions that have mail, or had some a moment ago. */
+  async openExecutions(): Promise<string[]> {
+    return this.#connection.smembers(this.#keys.agentMailOpen());
+  }
+
+  /** The fence of a mail; 0 if there is none. */
+  async fenceOf(execution: string): Promise<number> {
+    return Number((await this.#connection.hget(this.#keys.agentMail(execution), 'fence')) ?? 0);
+  }
+
   /** All that is under way, with its node and, as `target` and `fence`, the lease that it must have. */
   async open(): Promise<{ execution: string; node: string; request: AgentRequest | undefined; isKilled: boolean }[]> {
-    const executions = await this.#connection.smembers(this.#keys.agentMailOpen());
+    const executions = await this.openExecutions();
     const mails = await Promise.all(
       executions.map((execution) =>
         this.#connection.hmget(this.#keys.agentMail(execution), 'node', 'request', 'kill', 'result'),

@@ -1,13 +1,23 @@
 /**
  * All nodes in memory, brought up to date by what changed since the last look: who asks often pays for changes only.
  */
-import type { Keys, ListeningSince, NodeChannel, NodeRecord, NodeRegistration, NodeStream } from '@carrierarr/protocol';
+import type {
+  Keys,
+  ListeningSince,
+  LivenessLimits,
+  NodeChannel,
+  NodeRecord,
+  NodeRegistration,
+  NodeStream,
+} from '@carrierarr/protocol';
 import { NODE_CHANNELS, nodeHeartbeatSchema, nodeRegistrationSchema, nodeStatusSchema } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
 import { LISTENING_PAUSE_MS } from './node-registry.js';
 import { replies } from './transaction.js';
 
 const KEYS_PER_CALL_MAX = 500;
+/** By which nodes live while no monitor has said others. */
+export const DEFAULT_LIVENESS_LIMITS: LivenessLimits = { staleMs: 120_000, deadMs: 300_000 };
 
 export class NodeFollow {
   readonly #connection: RedisConnection;
@@ -16,6 +26,7 @@ export class NodeFollow {
   #aliases: ReadonlyMap<string, string> = new Map();
   #listening: ListeningSince = {};
   #monitors: ReadonlySet<string> = new Set();
+  #limits: LivenessLimits = DEFAULT_LIVENESS_LIMITS;
   #epoch = '';
   #version = 0;
   #seenMs: Partial<Record<NodeChannel, number>> = {};
@@ -35,6 +46,11 @@ export class NodeFollow {
   /** Since when each channel has been listened to. */
   get listening(): ListeningSince {
     return this.#listening;
+  }
+
+  /** By which nodes live, as the leading monitor has it. */
+  get limits(): LivenessLimits {
+    return this.#limits;
   }
 
   /** Redis' time of the last refresh, epoch ms. */
@@ -73,7 +89,7 @@ export class NodeFollow {
       this.#connection
         .multi()
         .time()
-        .hmget(keys.nodesMeta(), 'epoch', 'version', 'floor')
+        .hmget(keys.nodesMeta(), 'epoch', 'version', 'floor', 'limits')
         .hgetall(keys.listening())
         .zrangebyscore(keys.removedNodes(), `(${this.#version}`, '+inf')
         .zrangebyscore(keys.nodeVersions(), `(${this.#version}`, '+inf')
@@ -102,6 +118,7 @@ export class NodeFollow {
       this.#aliases = new Map(Object.entries(await this.#connection.hgetall(keys.nodeAliases())));
     this.#monitors = new Set(monitors);
     this.#listening = listeningOf(listening, nowMs);
+    this.#limits = limitsOf(meta[3]);
     this.#version = version;
     this.#nowMs = nowMs;
   }
@@ -173,6 +190,11 @@ function listeningOf(texts: Readonly<Record<string, string>>, nowMs: number): Li
     if (since !== undefined && until !== undefined && nowMs <= until) listening[channel] = since;
   }
   return listening;
+}
+
+function limitsOf(text: string | null | undefined): LivenessLimits {
+  const [staleMs = 0, deadMs = 0] = (text ?? '').split(' ').map(Number);
+  return staleMs > 0 && deadMs > 0 ? { staleMs, deadMs } : DEFAULT_LIVENESS_LIMITS;
 }
 
 interface Parser<T> {

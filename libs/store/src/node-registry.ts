@@ -3,7 +3,14 @@
  * fences are decided by Lua, alone.
  */
 import { randomBytes } from 'node:crypto';
-import type { Keys, NodeChannel, NodeHeartbeat, NodeRegistration, NodeStatusRecord } from '@carrierarr/protocol';
+import type {
+  Keys,
+  LivenessLimits,
+  NodeChannel,
+  NodeHeartbeat,
+  NodeRegistration,
+  NodeStatusRecord,
+} from '@carrierarr/protocol';
 import { callScript, type RedisConnection, type ScriptName } from './connection.js';
 
 /** Most nodes that are known at once. */
@@ -125,6 +132,14 @@ export class NodeRegistry {
       ...[this.#keys.listening(), this.#keys.servingMonitors(), monitor, LISTENING_PAUSE_MS],
       ...channels,
     ]);
+  }
+
+  /**
+   * Says by which limits nodes live, so that all who show them judge alike. For the leading monitor; to be said again
+   * whenever {@link NodeFollow.limits} are others, since Redis may lose them.
+   */
+  async setLimits({ staleMs, deadMs }: LivenessLimits): Promise<void> {
+    await this.#connection.hset(this.#keys.nodesMeta(), 'limits', `${staleMs} ${deadMs}`);
   }
 
   /** This monitor serves no agents any more. */

@@ -13,10 +13,15 @@ export interface Task {
   readonly fence: number;
   /** After this long the execution ends it; told for those who can end it themselves. */
   readonly timeoutMs: number;
-  /** Aborted once it is decided why the execution ends (it was killed, say): what has not begun need not begin. */
+  /**
+   * Aborted once it is decided why the execution ends (it was killed, say): what has not begun need not begin. Its
+   * `reason` is the {@link EndCause}.
+   */
   readonly signal: AbortSignal;
   /** Names a cause of its own (refused, lost touch). Nothing happens if there is one already. */
   decide(cause: EndCause): void;
+  /** Nobody can say how it ended, whatever was decided about it before: its outcome is `lost`. */
+  giveUp(reason: string): void;
   /** Output as it comes, none while paused. `chunk` belongs to the execution from then on: its lines are parts of it. */
   output(stream: StreamLetter, chunk: Buffer): void;
   /** No more of this stream will come: an unfinished line counts as one. */

@@ -225,8 +225,12 @@ local OPEN, MAIL = KEYS[1], KEYS[2]
  * Returns {'ok'} | {'full', n}.
  */
 const MAIL_PUT = `${MAIL}
+-- The same again, because the answer to the first was lost: it may be with the agent already.
+if redis.call('HGET', MAIL, 'fence') == ARGV[3] then return {'ok'} end
 local open = redis.call('SCARD', OPEN)
-if open >= tonumber(ARGV[6]) then return {'full', int(open)} end
+if open >= tonumber(ARGV[6]) and redis.call('SISMEMBER', OPEN, ARGV[1]) == 0 then return {'full', int(open)} end
+-- What an earlier start of the same execution left.
+redis.call('DEL', MAIL)
 redis.call('HSET', MAIL, 'node', ARGV[2], 'fence', ARGV[3], 'request', ARGV[4], 'state', 'waiting', 'contact', int(now))
 redis.call('PEXPIRE', MAIL, ARGV[5])
 redis.call('SADD', OPEN, ARGV[1])
@@ -243,7 +247,7 @@ local mail = redis.call('HMGET', MAIL, 'request', 'state', 'kill', 'result')
 if not mail[1] or mail[4] then return {'gone'} end
 if mail[2] == 'waiting' then redis.call('HSET', MAIL, 'state', 'sent')
 elseif ARGV[1] ~= '1' then return {'already'} end
-redis.call('HSET', MAIL, 'contact', int(now), 'stream', ARGV[2])
+redis.call('HSET', MAIL, 'contact', int(now), 'stream', ARGV[2], 'repeatable', ARGV[1])
 return {'send', mail[1], mail[3] or ''}
 `;
 
@@ -284,11 +288,24 @@ redis.call('SPUBLISH', ARGV[2], ARGV[1] .. ' ' .. node)
 return {'ok'}
 `;
 
-/** KEYS as above. Returns {'look', state, ms since the agent was within reach, result or ''} | {'gone'}. */
+/**
+ * KEYS as above. Returns {'look', state, ms since the agent was within reach, result or '', '1' if it was sent to an
+ * agent that may get it again} | {'gone'}.
+ */
 const MAIL_LOOK = `${MAIL}
-local mail = redis.call('HMGET', MAIL, 'state', 'contact', 'result')
+local mail = redis.call('HMGET', MAIL, 'state', 'contact', 'result', 'repeatable')
 if not mail[1] then return {'gone'} end
-return {'look', mail[1], int(math.max(0, now - tonumber(mail[2]))), mail[3] or ''}
+return {'look', mail[1], int(math.max(0, now - tonumber(mail[2]))), mail[3] or '', mail[4] or ''}
+`;
+
+/** KEYS as above. ARGV 1 execution · 2 fence. Returns {'withdrawn'} | {'sent'}: too late | {'gone'}. */
+const MAIL_WITHDRAW = `${MAIL}
+local mail = redis.call('HMGET', MAIL, 'fence', 'state', 'result')
+if mail[1] ~= ARGV[2] then return {'gone'} end
+if mail[2] ~= 'waiting' or mail[3] then return {'sent'} end
+redis.call('DEL', MAIL)
+redis.call('SREM', OPEN, ARGV[1])
+return {'withdrawn'}
 `;
 
 /** KEYS as above. ARGV 1 execution · 2 fence · 3 channel. Returns {'ok'}. */
@@ -318,5 +335,6 @@ export const NODE_SCRIPTS = {
   carrierarrMailResult: { lua: MAIL_RESULT, numberOfKeys: 2 },
   carrierarrMailKill: { lua: MAIL_KILL, numberOfKeys: 2 },
   carrierarrMailLook: { lua: MAIL_LOOK, numberOfKeys: 2 },
+  carrierarrMailWithdraw: { lua: MAIL_WITHDRAW, numberOfKeys: 2 },
   carrierarrMailRemove: { lua: MAIL_REMOVE, numberOfKeys: 2 },
 } as const;
