@@ -108,42 +108,79 @@ export function encodeEntry(entry: Entry): Buffer {
   return Buffer.concat([Buffer.from(`${head} ${runs}\n`), entry.body]);
 }
 
-/** Reads what {@link encodeEntry} wrote; never throws. The body shares the buffer's memory. */
-export function decodeEntry(bytes: Buffer): Entry | UnreadableEntry {
-  const end = bytes.indexOf(NEWLINE);
-  const words = end < 0 ? [] : bytes.toString('latin1', 0, end).split(' ');
-  const execution = words[1];
-  const runs = words[4];
-  if (words.length === 5 && words[0] === VERSION_WORD && execution !== undefined && runs !== undefined) {
-    const base = { execution, sequence: Number(words[2]), timeMs: Number(words[3]) };
+/**
+ * Reads what {@link encodeEntry} wrote, from `start` on; never throws. The body shares the buffer's memory.
+ * Headers are read byte by byte: a gateway does it for each entry, and words as strings would be most of its cost.
+ */
+export function decodeEntry(bytes: Buffer, start = 0): Entry | UnreadableEntry {
+  const afterVersion = wordEnd(bytes, start);
+  const afterExecution = wordEnd(bytes, afterVersion + 1);
+  const afterSequence = wordEnd(bytes, afterExecution + 1);
+  const afterTime = wordEnd(bytes, afterSequence + 1);
+  const end = wordEnd(bytes, afterTime + 1);
+  const isKnown =
+    numberAt(bytes, start, afterVersion) === ENTRY_VERSION &&
+    areSpaces(bytes, afterVersion, afterExecution, afterSequence, afterTime) &&
+    bytes[end] === NEWLINE;
+  const sequence = numberAt(bytes, afterExecution + 1, afterSequence);
+  const timeMs = numberAt(bytes, afterSequence + 1, afterTime);
+  if (isKnown && sequence >= 0 && timeMs >= 0) {
+    const execution = bytes.toString('latin1', afterVersion + 1, afterExecution);
     const body = bytes.subarray(end + 1);
-    if (runs === EVENT_RUNS) {
+    if (bytes[afterTime + 1] === EVENT_RUNS && end === afterTime + 2) {
       const event = decodeEvent(body);
-      if (event !== undefined) return { ...base, kind: 'event', event };
+      if (event !== undefined) return { execution, sequence, timeMs, kind: 'event', event };
     } else {
-      const parsed = parseRuns(runs);
-      if (parsed !== undefined) return { ...base, kind: 'lines', runs: parsed, body };
+      const runs = decodeRuns(bytes, afterTime + 1, end);
+      if (runs !== undefined) return { execution, sequence, timeMs, kind: 'lines', runs, body };
     }
   }
-  const seen = JSON.stringify(bytes.toString('latin1', 0, 80));
+  const seen = JSON.stringify(bytes.toString('latin1', start, start + 80));
   const problem = `Expected a log entry of version ${ENTRY_VERSION}, got ${seen}: written by a newer carrierarr, or damaged.`;
   return { execution: '', sequence: 0, timeMs: 0, kind: 'unreadable', problem };
 }
 
 const NEWLINE = 10;
-const VERSION_WORD = String(ENTRY_VERSION);
-const EVENT_RUNS = '-';
-const RUN = /([oel])(\d+)/gy;
+const SPACE = 32;
+const DIGIT_ZERO = 48;
+const EVENT_RUNS = '-'.charCodeAt(0);
+const LETTER_OF_BYTE = new Map(
+  Object.keys(STREAM_OF_LETTER).map((letter) => [letter.charCodeAt(0), letter as StreamLetter]),
+);
 
-function parseRuns(text: string): Run[] | undefined {
-  const runs: Run[] = [];
-  RUN.lastIndex = 0;
-  let end = 0;
-  for (let match = RUN.exec(text); match !== null; match = RUN.exec(text)) {
-    runs.push({ stream: match[1] as StreamLetter, lines: Number(match[2]) });
-    end = RUN.lastIndex;
+/** Where the word that begins at `from` ends: at a space, a line break or the end. */
+function wordEnd(bytes: Buffer, from: number): number {
+  let at = from;
+  while (at < bytes.length && bytes[at] !== SPACE && bytes[at] !== NEWLINE) at += 1;
+  return at;
+}
+
+function areSpaces(bytes: Buffer, a: number, b: number, c: number, d: number): boolean {
+  return bytes[a] === SPACE && bytes[b] === SPACE && bytes[c] === SPACE && bytes[d] === SPACE;
+}
+
+/** The number that the bytes before `end` write in digits; NaN if they are none. */
+function numberAt(bytes: Buffer, from: number, end: number): number {
+  let number = from < end ? 0 : Number.NaN;
+  for (let at = from; at < end; at += 1) {
+    const digit = (bytes[at] ?? 0) - DIGIT_ZERO;
+    number = digit >= 0 && digit <= 9 ? number * 10 + digit : Number.NaN;
   }
-  return end === text.length && end > 0 ? runs : undefined;
+  return number;
+}
+
+function decodeRuns(bytes: Buffer, from: number, end: number): Run[] | undefined {
+  const runs: Run[] = [];
+  for (let at = from; at < end;) {
+    const stream = LETTER_OF_BYTE.get(bytes[at] ?? 0);
+    const digits = at + 1;
+    at = digits;
+    while (at < end && !LETTER_OF_BYTE.has(bytes[at] ?? 0)) at += 1;
+    const lines = numberAt(bytes, digits, at);
+    if (stream === undefined || Number.isNaN(lines)) return undefined;
+    runs.push({ stream, lines });
+  }
+  return runs.length > 0 ? runs : undefined;
 }
 
 function decodeEvent(body: Buffer): LogEvent | undefined {
@@ -156,19 +193,27 @@ function decodeEvent(body: Buffer): LogEvent | undefined {
 
 /** Reads a message of an output channel. Throws a TypeError for what is not one. */
 export function decodePublished(bytes: Buffer): PlacedEntry {
-  const end = bytes.indexOf(10);
-  const [epoch, last, count, sequence, logged, ...target] = bytes.toString('utf8', 0, end).split(' ');
-  if (end < 0 || epoch === undefined || !(Number(last) > 0) || target.length === 0) {
+  const afterEpoch = wordEnd(bytes, 0);
+  const afterLast = wordEnd(bytes, afterEpoch + 1);
+  const afterCount = wordEnd(bytes, afterLast + 1);
+  const afterSequence = wordEnd(bytes, afterCount + 1);
+  const afterTime = wordEnd(bytes, afterSequence + 1);
+  const last = numberAt(bytes, afterEpoch + 1, afterLast);
+  // The target comes last, for it may hold spaces.
+  const end = bytes.indexOf(NEWLINE, afterTime + 1);
+  const isPosition =
+    areSpaces(bytes, afterEpoch, afterLast, afterCount, afterSequence) && bytes[afterTime] === SPACE && last > 0;
+  if (!isPosition || end < 0) {
     const seen = JSON.stringify(bytes.toString('latin1', 0, 80));
     throw new TypeError(`Expected "<epoch> <last> <count> <sequence> <time> <target>", got ${seen}.`);
   }
   return {
-    epoch,
-    last: Number(last),
-    count: Number(count),
-    partitionSequence: Number(sequence),
-    loggedMs: Number(logged),
-    target: target.join(' '),
-    entry: decodeEntry(bytes.subarray(end + 1)),
+    epoch: bytes.toString('latin1', 0, afterEpoch),
+    last,
+    count: numberAt(bytes, afterLast + 1, afterCount),
+    partitionSequence: numberAt(bytes, afterCount + 1, afterSequence),
+    loggedMs: numberAt(bytes, afterSequence + 1, afterTime),
+    target: bytes.toString('utf8', afterTime + 1, end),
+    entry: decodeEntry(bytes, end + 1),
   };
 }

@@ -19,13 +19,24 @@ export const STORE_FORMAT = 1;
 
 /** The partition of a target: FNV-1a (32 bits) of its UTF-8 bytes, modulo {@link PARTITIONS}. */
 export function partitionOf(target: string): number {
-  let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(target, 'utf8')) {
-    hash ^= byte;
-    hash = Math.imul(hash, 0x01000193) >>> 0;
+  let hash = FNV_OFFSET;
+  for (let i = 0; i < target.length; i += 1) {
+    const unit = target.charCodeAt(i);
+    if (unit > 0x7f) return partitionOfBytes(Buffer.from(target, 'utf8'));
+    // A byte of its own in UTF-8: nearly all targets need no more than this.
+    hash = Math.imul(hash ^ unit, FNV_PRIME);
   }
-  return hash % PARTITIONS;
+  return (hash >>> 0) % PARTITIONS;
 }
+
+function partitionOfBytes(bytes: Buffer): number {
+  let hash = FNV_OFFSET;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, FNV_PRIME);
+  return (hash >>> 0) % PARTITIONS;
+}
+
+const FNV_OFFSET = 0x811c9dc5;
+const FNV_PRIME = 0x01000193;
 
 const EXECUTION_ID = /^[0-9a-hjkmnp-tv-z]{26}-([0-9a-f]{2})$/;
 

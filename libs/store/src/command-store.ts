@@ -8,7 +8,7 @@ import { executionIdOf, PARTITIONS, partitionOf } from '@carrierarr/protocol';
 import { monotonicFactory } from 'ulid';
 import { callScript, type RedisConnection } from './connection.js';
 import { parseExecution } from './execution-record.js';
-import { type HistoryBounds, targetArguments } from './lua/target-script.js';
+import { entryArguments, type HistoryBounds, targetArguments } from './lua/target-script.js';
 
 /** What a client asks for, with where it came from. */
 export interface Submission {
@@ -110,14 +110,34 @@ export interface CommandStoreOptions {
 /** Starts of an idempotent command, the first included. */
 export const IDEMPOTENT_STARTS_MAX = 3;
 
+/** Targets whose arguments are kept. A runner writes to as many as it runs commands at once. */
+const ENTRY_ARGUMENTS_MAX = 1_000;
+
 /** Ids of one gateway sort in the order it submitted them, also within a millisecond. */
 const ulid = monotonicFactory();
 
 export class CommandStore {
   readonly #o: CommandStoreOptions;
 
+  /** What each entry of a target is appended with: made for each one anew it would cost more than the entry. */
+  readonly #entryArguments = new Map<string, (string | number)[]>();
+
   constructor(options: CommandStoreOptions) {
     this.#o = options;
+  }
+
+  #callEntry(
+    name: 'carrierarrAppend' | 'carrierarrAppendLog',
+    target: string,
+    own: readonly (string | number | Buffer)[],
+  ) {
+    let common = this.#entryArguments.get(target);
+    if (common === undefined) {
+      if (this.#entryArguments.size >= ENTRY_ARGUMENTS_MAX) this.#entryArguments.clear();
+      common = entryArguments(this.#o.keys, target, this.#o.history);
+      this.#entryArguments.set(target, common);
+    }
+    return callScript(this.#o.connection, name, [...common, ...own]);
   }
 
   #call(name: Parameters<typeof callScript>[1], target: string, own: readonly (string | number | Buffer)[]) {
@@ -210,7 +230,7 @@ export class CommandStore {
 
   /** Appends an entry of a running execution to its target's log and publishes it, once for each `sequence`. */
   async append(target: string, fence: number, sequence: number, lines: number, entry: Buffer): Promise<AppendAnswer> {
-    const [what, value] = await this.#call('carrierarrAppend', target, [String(fence), sequence, lines, entry]);
+    const [what, value] = await this.#callEntry('carrierarrAppend', target, [String(fence), sequence, lines, entry]);
     if (what === 'ok') return { kind: 'ok', last: Number(value) };
     if (what === 'hole') return { kind: 'hole', known: Number(value) };
     return { kind: what === 'repeated' ? 'repeated' : 'fenced' };
@@ -218,7 +238,7 @@ export class CommandStore {
 
   /** Appends lines that belong to no execution, such as what an agent logs of itself. Resolves to the last offset. */
   async appendLog(target: string, lines: number, entry: Buffer): Promise<number> {
-    return Number((await this.#call('carrierarrAppendLog', target, [lines, entry]))[1]);
+    return Number((await this.#callEntry('carrierarrAppendLog', target, [lines, entry]))[1]);
   }
 
   /** Writes the outcome and frees the target. */

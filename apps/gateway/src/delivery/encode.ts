@@ -42,14 +42,12 @@ export function writePlaced(out: FrameBuffer, placed: PlacedEntry, after: number
   const stream = STREAM_OF_LETTER[run.stream];
   const timestamp = timestampOf(entry.timeMs);
   if (encoding === 'batch') {
-    out.lines(`${batchHead(placed, entry, stream, first, timestamp)}"`, entry.body, run.lines, BATCH_SEPARATOR, '"]}');
+    out.lines(`${batchHead(placed, entry, stream, first, timestamp)}"`, entry.body, run.lines, '","', '"]}');
     return;
   }
   const head = `{"type":"${stream}","timestamp":"${timestamp}","target":${JSON.stringify(placed.target)},"data":"`;
-  out.lines(head, entry.body, run.lines, Buffer.from(`"}\n${head}`), '"}');
+  out.lines(head, entry.body, run.lines, `"}\n${head}`, '"}');
 }
-
-const BATCH_SEPARATOR = Buffer.from('","');
 
 /**
  * The messages for the part of an entry with offsets above `after`, joined by `\n`; empty if there is nothing to say

@@ -7,6 +7,7 @@ const SIZE_MIN = 64 * 1024;
 /** Memory kept between frames, at most. */
 const SIZE_KEPT_MAX = 4 * 1024 * 1024;
 const NEWLINE = 10;
+const NOTHING = Buffer.alloc(0);
 
 export class FrameBuffer {
   #bytes = Buffer.allocUnsafeSlow(SIZE_MIN);
@@ -40,15 +41,16 @@ export class FrameBuffer {
    * Adds messages for many lines: `head`, the lines with `separator` in place of each line break, `tail`. `body` is
    * `lines` lines joined by `\n` that need no escaping. Works on bytes: no line becomes a string.
    */
-  lines(head: string, body: Buffer, lines: number, separator: Buffer, tail: string): void {
-    this.#reserve((head.length + tail.length) * 3 + body.length + lines * separator.length + 1);
+  lines(head: string, body: Buffer, lines: number, separator: string, tail: string): void {
+    const between = lines > 1 ? Buffer.from(separator) : NOTHING;
+    this.#reserve((head.length + tail.length) * 3 + body.length + lines * between.length + 1);
     this.#break();
     const bytes = this.#bytes;
     let length = this.#length + bytes.write(head, this.#length, 'utf8');
     let at = 0;
     for (let end = body.indexOf(NEWLINE); end >= 0; end = body.indexOf(NEWLINE, at)) {
       length += body.copy(bytes, length, at, end);
-      length += separator.copy(bytes, length);
+      length += between.copy(bytes, length);
       at = end + 1;
     }
     length += body.copy(bytes, length, at);

@@ -159,14 +159,13 @@ export class LogTail {
   }
 
   #message(channel: Buffer | string, message: Buffer): void {
-    const name = channel.toString();
-    if (this.#probe.take(name, message)) return;
+    if (this.#probe.take(channel, message)) return;
     let placed: PlacedEntry;
     try {
       placed = decodePublished(message);
     } catch (error) {
       this.#o.metrics.unreadable();
-      this.#o.logger.error({ err: error, channel: name }, 'unreadable message on an output channel');
+      this.#o.logger.error({ err: error, channel: channel.toString() }, 'unreadable message on an output channel');
       return;
     }
     if (this.#partitions.isHeard) this.#partitions.pass(placed);

@@ -9,7 +9,7 @@
  * Locals it needs: C_OUT, C_ALL (channels), TARGET, MAX_ENTRIES, MAX_BYTES, MAX_AGE_MS.
  */
 export const APPEND_ENTRY = `
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return string.format('%d', n) end
 
 local function appendEntry(now, count, blob)
   local meta = redis.call('HMGET', K_META, 'epoch', 'last', 'bytes', 'segBytes', 'segEntries')

@@ -8,7 +8,7 @@
  *   kill              queued  -> ended | running -> running with a kill request
  *   reap              running -> ended as lost, or queued again if idempotent; the target stays closed for a while
  */
-import { TARGET_SCRIPT_KEYS, targetScript } from './target-script.js';
+import { ENTRY_SCRIPT_KEYS, entryScript, TARGET_SCRIPT_KEYS, targetScript } from './target-script.js';
 
 /**
  * A: 1 execution id · 2 idempotency key or '' · 3 its life, ms · 4 digest of the command · 5 queue length max ·
@@ -116,7 +116,7 @@ return {'ok', lease[3] or ''}
  * A: 1 fence · 2 sequence of the entry · 3 lines · 4 entry.
  * Returns {'ok', last offset} | {'repeated'} | {'hole', newest sequence known} | {'fenced'}.
  */
-const APPEND = targetScript(`
+const APPEND = entryScript(`
 local lease = redis.call('HMGET', K_LEASE, 'fence', 'state', 'seq')
 if lease[1] ~= A[1] or lease[2] ~= 'running' then return {'fenced'} end
 local seq, known = tonumber(A[2]), tonumber(lease[3])
@@ -127,7 +127,7 @@ return {'ok', (appendEntry(now, tonumber(A[3]), A[4]))}
 `);
 
 /** A: 1 lines · 2 entry. Returns {'ok', last offset}. */
-const APPEND_LOG = targetScript(`
+const APPEND_LOG = entryScript(`
 return {'ok', (appendEntry(now, tonumber(A[1]), A[2]))}
 `);
 
@@ -213,8 +213,8 @@ export const COMMAND_SCRIPTS = {
   carrierarrSubmit: { lua: SUBMIT, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrClaim: { lua: CLAIM, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrRenew: { lua: RENEW, numberOfKeys: 1 },
-  carrierarrAppend: { lua: APPEND, numberOfKeys: TARGET_SCRIPT_KEYS },
-  carrierarrAppendLog: { lua: APPEND_LOG, numberOfKeys: TARGET_SCRIPT_KEYS },
+  carrierarrAppend: { lua: APPEND, numberOfKeys: ENTRY_SCRIPT_KEYS },
+  carrierarrAppendLog: { lua: APPEND_LOG, numberOfKeys: ENTRY_SCRIPT_KEYS },
   carrierarrFinish: { lua: FINISH, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrKill: { lua: KILL, numberOfKeys: TARGET_SCRIPT_KEYS },
   carrierarrReap: { lua: REAP, numberOfKeys: TARGET_SCRIPT_KEYS },

@@ -2,26 +2,33 @@
  * Scripts that work on one target. All of them get the same KEYS and the same first ARGV, so that a script can call
  * the shared pieces, and nobody has to count positions.
  *
- * KEYS  1 log · 2 meta · 3 segs · 4 queue · 5 lease · 6 fence · 7 executions of the target · 8 executions of the
- *       partition · 9 partition sequence · 10 active · 11 pending · 12 leases · 13 targets · 14 usage ·
+ * KEYS  1 log · 2 meta · 3 segs · 4 lease · 5 partition sequence · 6 active · 7 targets · 8 usage · 9 queue · 10 fence ·
+ *       11 executions of the target · 12 executions of the partition · 13 pending · 14 leases ·
  *       15 controller fence of the partition
- * ARGV  1 target · 2 output channel · 3 partition channel · 4 prefix of execution keys · 5 log entries max ·
- *       6 log bytes max · 7 log age max, ms · 8 retention of ended executions, ms · 9… the script's own, as A[1]…
+ * ARGV  1 target · 2 output channel · 3 partition channel · 4 log entries max · 5 log bytes max · 6 log age max, ms ·
+ *       7 prefix of execution keys · 8 retention of ended executions, ms · 9… the script's own, as A[1]…
+ *
+ * An *entry script* runs for each entry, so it gets no more than an entry takes: KEYS 1 to 8, ARGV 1 to 6, then its own.
  */
 import type { Keys } from '@carrierarr/protocol';
 import { partitionOf } from '@carrierarr/protocol';
 import { APPEND_ENTRY, NOW } from './append-entry.js';
 
+export const ENTRY_SCRIPT_KEYS = 8;
 export const TARGET_SCRIPT_KEYS = 15;
 
-const PREAMBLE = `
-local K_LOG, K_META, K_SEGS, K_QUEUE, K_LEASE, K_FENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local K_EXECS_OF, K_EXECS, K_PSEQ, K_ACTIVE, K_PENDING = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local K_LEASES, K_TARGETS, K_USAGE, K_CONTROLLER = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
-local TARGET, C_OUT, C_ALL, EXEC = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local MAX_ENTRIES, MAX_BYTES, MAX_AGE_MS, RETENTION_MS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local A = {}
-for i = 9, #ARGV do A[i - 8] = ARGV[i] end
+const ENTRY_PREAMBLE = `
+local K_LOG, K_META, K_SEGS, K_LEASE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local K_PSEQ, K_ACTIVE, K_TARGETS, K_USAGE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local TARGET, C_OUT, C_ALL = ARGV[1], ARGV[2], ARGV[3]
+local MAX_ENTRIES, MAX_BYTES, MAX_AGE_MS = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+`;
+
+const PREAMBLE = `${ENTRY_PREAMBLE}
+local K_QUEUE, K_FENCE, K_EXECS_OF, K_EXECS = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local K_PENDING, K_LEASES, K_CONTROLLER = KEYS[13], KEYS[14], KEYS[15]
+local EXEC, RETENTION_MS = ARGV[7], tonumber(ARGV[8])
+local A = {unpack(ARGV, 9)}
 `;
 
 /** Ends an execution: its result in the log, its record, its hold on the target. */
@@ -56,6 +63,11 @@ export function targetScript(body: string): string {
   return PREAMBLE + NOW + APPEND_ENTRY + END_EXECUTION + body;
 }
 
+/** The same for an entry script. */
+export function entryScript(body: string): string {
+  return `${ENTRY_PREAMBLE}local A = {unpack(ARGV, 7)}${NOW}${APPEND_ENTRY}${body}`;
+}
+
 /** Bounds of the output history, as the scripts need them. */
 export interface HistoryBounds {
   /** Entries kept per target. */
@@ -68,32 +80,52 @@ export interface HistoryBounds {
   executionsMs: number;
 }
 
-/** KEYS and the common ARGV for a target. */
-export function targetArguments(keys: Keys, target: string, bounds: HistoryBounds): (string | number)[] {
+type ScriptArguments = (string | number)[];
+
+/** KEYS and the common ARGV of an entry script for a target. */
+export function entryArguments(keys: Keys, target: string, bounds: HistoryBounds): ScriptArguments {
+  return [...entryKeys(keys, target), ...entryArgv(keys, target, bounds)];
+}
+
+/** KEYS and the common ARGV of any other script for a target. */
+export function targetArguments(keys: Keys, target: string, bounds: HistoryBounds): ScriptArguments {
+  const p = partitionOf(target);
+  return [
+    ...entryKeys(keys, target),
+    keys.queue(target),
+    keys.fence(target),
+    keys.executionsOf(target),
+    keys.executions(p),
+    keys.pending(p),
+    keys.leases(p),
+    keys.controllerFence(p),
+    ...entryArgv(keys, target, bounds),
+    keys.executionPrefix(p),
+    bounds.executionsMs,
+  ];
+}
+
+function entryKeys(keys: Keys, target: string): ScriptArguments {
   const p = partitionOf(target);
   return [
     keys.log(target),
     keys.logMeta(target),
     keys.logSegments(target),
-    keys.queue(target),
     keys.lease(target),
-    keys.fence(target),
-    keys.executionsOf(target),
-    keys.executions(p),
     keys.partitionSequence(p),
     keys.active(p),
-    keys.pending(p),
-    keys.leases(p),
     keys.targets(p),
     keys.usage(p),
-    keys.controllerFence(p),
+  ];
+}
+
+function entryArgv(keys: Keys, target: string, bounds: HistoryBounds): ScriptArguments {
+  return [
     target,
     keys.outputChannel(target),
-    keys.partitionChannel(p),
-    keys.executionPrefix(p),
+    keys.partitionChannel(partitionOf(target)),
     bounds.entriesMax,
     bounds.bytesMax,
     bounds.ageMaxMs,
-    bounds.executionsMs,
   ];
 }

@@ -84,10 +84,10 @@ export class Places {
   }
 
   #hand(place: Place, placed: PlacedEntry): void {
-    place.epoch = placed.epoch;
+    if (placed.epoch !== place.epoch) place.epoch = placed.epoch;
     place.last = placed.last;
     place.sequence = placed.partitionSequence;
-    this.#o.listener.entry(own(placed));
+    this.#o.listener.entry(own(placed, place));
   }
 
   // --- when live entries are not enough --------------------------------------------------------------------------
@@ -229,11 +229,14 @@ function nextEntriesMax({ entries }: LogPage): number {
 
 /**
  * Gives an entry memory of its own. What the Redis client hands out is a slice of the chunk it read (64 KiB for a line
- * of 50 bytes); kept in memory for a while, such slices would hold a thousand times their size.
+ * of 50 bytes); kept in memory for a while, such slices would hold a thousand times their size. The texts that all
+ * entries of a target have in common are kept once.
  */
-function own(placed: PlacedEntry): PlacedEntry {
+function own(placed: PlacedEntry, place: Place): PlacedEntry {
   const { entry } = placed;
   if (entry.kind === 'lines' && entry.body.length * 2 < entry.body.buffer.byteLength)
     entry.body = Buffer.from(entry.body);
+  placed.target = place.target;
+  placed.epoch = place.epoch;
   return placed;
 }

@@ -23,6 +23,8 @@ export interface ProbeOptions {
   onHealth(ok: boolean, detail: string): void;
 }
 
+/** Bytes of a probe's message, at most: it is a number. */
+const MESSAGE_BYTES_MAX = 16;
 /** Unanswered probes after which the subscription is taken for dead: found within 3 x 1.5 s. */
 const UNANSWERED_MAX = 2;
 
@@ -61,9 +63,12 @@ export class Probe {
   }
 
   /** Takes a message of the subscription. False if it is none of a probe. */
-  take(channel: string, message: Buffer): boolean {
-    if (!this.#channels.has(channel)) return false;
-    this.#answered(channel, Number(message.toString('latin1')));
+  take(channel: Buffer | string, message: Buffer): boolean {
+    // Nearly all messages are entries, and longer: they need no look at the channel.
+    if (message.length > MESSAGE_BYTES_MAX) return false;
+    const name = channel.toString();
+    if (!this.#channels.has(name)) return false;
+    this.#answered(name, Number(message.toString('latin1')));
     return true;
   }
 
