@@ -1,4 +1,4 @@
-import { Connection, type ConnectionOptions, GatewayFailure, type Hole } from '@carrierarr/cli';
+import { Connection, type ConnectionOptions, GatewayFailure, type Hole, Resume, type Start } from '@carrierarr/cli';
 import { FakeClock } from '@carrierarr/platform';
 import type { Execution, ServerMessage } from '@carrierarr/protocol';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -17,15 +17,18 @@ afterEach(async () => {
   await gateway.stop();
 });
 
-function connect(options: Partial<ConnectionOptions> = {}) {
+function connect({
+  target = 'w1',
+  start = { kind: 'live' },
+  ...options
+}: Partial<ConnectionOptions> & { target?: string; start?: Start } = {}) {
   const lines: string[] = [];
   const messages: ServerMessage[] = [];
   const holes: Hole[] = [];
   const notices: string[] = [];
   const connection = new Connection({
     access: { url: gateway.url, token: null },
-    target: 'w1',
-    start: { kind: 'live' },
+    resume: new Resume(target, start),
     onMessage: (message) => {
       messages.push(message);
       if (message.type === 'lines') lines.push(...message.lines);

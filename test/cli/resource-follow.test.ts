@@ -1,5 +1,6 @@
 import { type Change, followResources, GatewayFailure, ResourceApi } from '@carrierarr/cli';
 import { FakeClock } from '@carrierarr/platform';
+import type { Resource } from '@carrierarr/protocol';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FakeResources } from './fake-resources.js';
 
@@ -43,7 +44,7 @@ function follow({ giveUpAfterMs = 60_000 } = {}) {
   };
 }
 
-function textOf({ type, object }: Change): string {
+function textOf({ type, object }: Change<Resource>): string {
   return `${type}:${object.metadata.name}`;
 }
 

@@ -3,7 +3,8 @@ export { Connection, type ConnectionOptions, type IdentifiedCommand } from './cl
 export { Resume, type Admitted, type Hole, type Start } from './client/resume.js';
 export { Watch, type Step } from './client/watch.js';
 export { ResourceApi } from './client/resource-api.js';
-export { followResources, type Change } from './client/resource-follow.js';
+export type { Change } from './client/change.js';
+export { followResources } from './client/resource-follow.js';
 export { clientSchema, type GatewayAccess } from './client/settings.js';
 export { GatewayFailure } from './client/unreachable.js';
 export { runCommandLine } from './command-line.js';

@@ -4,7 +4,8 @@
  * but not answered are sent again on each connection; their ids make that safe.
  *
  * It gives up when a repeat cannot help (wrong token, no gateway there at the start) or when it could not reach a
- * gateway for `giveUpAfterMs`. `Resume` decides from where to go on; here are the socket and the timers.
+ * gateway for `giveUpAfterMs`. What is subscribed to, and from where to go on, a {@link Resumption} decides; here are the
+ * socket and the timers.
  */
 import { backoffMs, type Clock, systemClock, type Timer } from '@carrierarr/platform';
 import {
@@ -12,29 +13,26 @@ import {
   type CommandMessage,
   isErrorCode,
   ERRORS,
-  type LogPoint,
   SERVER_MESSAGES,
   type ServerMessage,
   SUBPROTOCOL,
-  targetMatcher,
+  type SubscribeMessage,
 } from '@carrierarr/protocol';
 import type { IncomingMessage } from 'node:http';
 import { WebSocket } from 'ws';
 import { deferred } from '../deferred.js';
 import { Failure } from '../exit.js';
-import { type Hole, Resume, type Start } from './resume.js';
+import type { Admitted, Hole } from './resume.js';
 import type { GatewayAccess } from './settings.js';
 import { gatewayError, GatewayFailure, refused, unreachable } from './unreachable.js';
 
 export interface ConnectionOptions {
   readonly access: GatewayAccess;
-  /** Target or pattern. */
-  readonly target: string;
-  readonly start: Start;
+  readonly resume: Resumption;
   /** Messages in order and without doubles. */
   readonly onMessage: (message: ServerMessage) => void;
   /** Offsets are missing that the gateway did not announce: a defect, to be shown. */
-  readonly onHole: (hole: Hole) => void;
+  readonly onHole?: (hole: Hole) => void;
   /** For people: the connection was lost, is back. */
   readonly onNotice: (text: string) => void;
   readonly giveUpAfterMs?: number;
@@ -56,11 +54,22 @@ const ERROR_BODY_BYTES_MAX = 16 * 1024;
 /** A command with the id that makes it safe to repeat. */
 export type IdentifiedCommand = CommandMessage & { readonly id: string };
 
+/** What a connection subscribes to, and how far that has got. No I/O. */
+export interface Resumption {
+  /** True once a gateway has taken the subscription. */
+  readonly isConfirmed: boolean;
+  /** The message that subscribes, or resumes. */
+  subscribe(): SubscribeMessage;
+  /** Whether a message says that the subscription was taken; notes what else it says. */
+  confirm(message: ServerMessage): boolean;
+  /** Notes what a message brings, and takes away what was seen before, or was not asked for. */
+  admit(message: ServerMessage): Admitted;
+}
+
 export class Connection {
   readonly #options: ConnectionOptions;
   readonly #clock: Clock;
-  readonly #resume: Resume;
-  readonly #isOurs: (target: string) => boolean;
+  readonly #resume: Resumption;
   readonly #unanswered = new Map<string, IdentifiedCommand>();
   readonly #complainedOf = new Set<string>();
   readonly #subscribed = deferred<void>();
@@ -79,14 +88,13 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#resume = new Resume(options.target, options.start);
-    this.#isOurs = targetMatcher(options.target);
+    this.#resume = options.resume;
     // Each is the business of whoever waits for it; nobody need wait for both.
     this.#subscribed.promise.catch(() => undefined);
     this.#failed.promise.catch(() => undefined);
   }
 
-  /** Resolves at the first `subscribed`. Rejects with a Failure. */
+  /** Resolves when the subscription is taken for the first time. Rejects with a Failure. */
   start(): Promise<void> {
     this.#connect();
     return this.#subscribed.promise;
@@ -95,11 +103,6 @@ export class Connection {
   /** Never resolves; rejects with a Failure when it gives up. */
   get failed(): Promise<never> {
     return this.#failed.promise;
-  }
-
-  /** The last point of a target that was shown, or from which output will follow. */
-  position(target: string): LogPoint | undefined {
-    return this.#resume.position(target);
   }
 
   /** Sends a command now and on every further connection until `answered` is called with its id. */
@@ -112,13 +115,7 @@ export class Connection {
     this.#unanswered.delete(id);
   }
 
-  /** Goes on after another point, by connecting again. */
-  rewind(target: string, point: LogPoint): void {
-    this.#resume.rewind(target, point);
-    this.reconnect();
-  }
-
-  /** Leaves this connection for a new one, without being asked to. */
+  /** Leaves this connection for a new one, which goes on from where the subscription has got to, or was set back to. */
   reconnect(): void {
     if (this.#isClosed || this.#socket === null) return;
     this.#drop();
@@ -285,26 +282,23 @@ export class Connection {
   }
 
   #take(message: ServerMessage): void {
-    if (message.type === 'subscribed') return this.#onSubscribed(message);
-    // Nothing that a watcher of output acts on.
-    if (message.type === 'hello' || message.type === 'pong' || message.type === 'status') return;
+    if (this.#resume.confirm(message) && !this.#isSubscribed) this.#onSubscribed();
+    // Nothing that a watcher acts on.
+    if (['subscribed', 'hello', 'pong', 'status'].includes(message.type)) return;
     if (!this.#isSubscribed && message.type === 'error' && message.offset === undefined) {
       return this.#subscriptionRefused(message.error, message.code);
     }
-    // A gateway may send the first replayed lines before it confirms; those are ours, another target's are not.
-    if ('target' in message && message.target !== undefined && !this.#isOurs(message.target)) return;
     if (message.type === 'migrate') {
       this.#move?.cancel();
       this.#move = this.#clock.setTimeout(() => this.reconnect(), message.delay_ms);
       return;
     }
     const { message: fresh, hole } = this.#resume.admit(message);
-    if (hole !== undefined) this.#options.onHole(hole);
+    if (hole !== undefined) this.#options.onHole?.(hole);
     if (fresh !== undefined) this.#options.onMessage(fresh);
   }
 
-  #onSubscribed(message: Extract<ServerMessage, { type: 'subscribed' }>): void {
-    this.#resume.confirm(message);
+  #onSubscribed(): void {
     this.#isSubscribed = true;
     this.#attempt = 0;
     if (this.#lostAtMs !== null) this.#options.onNotice(`Connected to ${this.#options.access.url} again.`);

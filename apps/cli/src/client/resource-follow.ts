@@ -5,13 +5,9 @@
  */
 import { backoffMs, type Clock, systemClock } from '@carrierarr/platform';
 import type { Resource, WatchLine } from '@carrierarr/protocol';
+import type { Change } from './change.js';
 import type { ResourceApi, ResourcesQuery } from './resource-api.js';
 import { GatewayFailure } from './unreachable.js';
-
-export interface Change {
-  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
-  readonly object: Resource;
-}
 
 export interface FollowOptions extends ResourcesQuery {
   readonly api: Pick<ResourceApi, 'list' | 'watch'>;
@@ -29,7 +25,7 @@ export interface FollowOptions extends ResourcesQuery {
 const BACKOFF = { baseMs: 250, capMs: 10_000 };
 
 /** First all there is, as one batch (also if it is none), then changes as they come. Throws `GatewayFailure`. */
-export async function* followResources(options: FollowOptions): AsyncGenerator<Change[], void, undefined> {
+export async function* followResources(options: FollowOptions): AsyncGenerator<Change<Resource>[], void, undefined> {
   const { api, signal, giveUpAfterMs, onNotice, clock = systemClock, random = Math.random } = options;
   const known = new Known();
   let position: string | undefined;
@@ -102,7 +98,7 @@ class Known {
   readonly #byName = new Map<string, Resource>();
 
   /** The change that a line of the watch makes to it, if any. */
-  take({ type, object }: Extract<WatchLine, { type: Change['type'] }>): Change | undefined {
+  take({ type, object }: Extract<WatchLine, { type: Change<Resource>['type'] }>): Change<Resource> | undefined {
     const { name, resourceVersion } = object.metadata;
     const before = this.#byName.get(name);
     if (type === 'DELETED') {
@@ -115,7 +111,7 @@ class Known {
   }
 
   /** The changes that lead to a new list. */
-  replaceWith(items: readonly Resource[]): Change[] {
+  replaceWith(items: readonly Resource[]): Change<Resource>[] {
     const there = new Set(items.map(({ metadata }) => metadata.name));
     const gone = [...this.#byName.values()].filter(({ metadata }) => !there.has(metadata.name));
     return [

@@ -9,6 +9,7 @@ import {
   type ServerMessage,
   type ServerMessageOf,
   type SubscribeMessage,
+  targetMatcher,
 } from '@carrierarr/protocol';
 
 /** Where a subscription begins, the first time. */
@@ -38,6 +39,7 @@ const LAG_MS_MAX = 60_000;
 export class Resume {
   readonly target: string;
   readonly #start: Start;
+  readonly #isOurs: (target: string) => boolean;
   /** By target; the one that wrote last comes last. */
   readonly #positions = new Map<string, LogPoint>();
   #subscribedAt: string | undefined;
@@ -46,6 +48,7 @@ export class Resume {
   constructor(target: string, start: Start) {
     this.target = target;
     this.#start = start;
+    this.#isOurs = targetMatcher(target);
   }
 
   get #isWide(): boolean {
@@ -90,17 +93,22 @@ export class Resume {
     return { ...base, since: { time }, positions };
   }
 
-  /** The gateway took the subscription. */
-  confirm({ timestamp, epoch, offset }: ServerMessageOf<'subscribed'>): void {
+  /** Whether a message says that the gateway took the subscription. */
+  confirm(message: ServerMessage): boolean {
+    if (message.type !== 'subscribed') return false;
+    const { timestamp, epoch, offset } = message;
     this.#subscribedAt ??= timestamp;
     this.#newestMs = Math.max(this.#newestMs, Date.parse(timestamp));
     if (!this.#isWide && epoch !== undefined && offset !== undefined && !this.#positions.has(this.target)) {
       this.#positions.set(this.target, { epoch, offset });
     }
+    return true;
   }
 
   /** Notes what a message brings, and takes away what was seen before. */
   admit(message: ServerMessage): Admitted {
+    // A gateway may send the first replayed lines before it confirms; those are ours, another target's are not.
+    if ('target' in message && message.target !== undefined && !this.#isOurs(message.target)) return {};
     if (message.type === 'gap') return this.#admitGap(message);
     const place = placeOf(message);
     if (place === undefined) return { message };

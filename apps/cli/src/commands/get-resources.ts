@@ -1,17 +1,17 @@
 /** `carrierarr get workers|pools`: once, or with each change until Ctrl-C. */
 import type { Resource, ResourceKind } from '@carrierarr/protocol';
 import { ResourceApi } from '../client/resource-api.js';
-import { type Change, followResources } from '../client/resource-follow.js';
+import { followResources } from '../client/resource-follow.js';
 import type { GatewayAccess } from '../client/settings.js';
-import { deferred } from '../deferred.js';
 import { EXIT } from '../exit.js';
-import { type Host, onSignal } from '../host.js';
+import type { Host } from '../host.js';
 import type { Output } from '../terminal/output.js';
 import { GrowingTable } from '../terminal/table.js';
 import { visible } from '../terminal/visible.js';
 import { yamlDocument } from '../terminal/yaml.js';
 import { checkName, referenceOf, referenceText } from './references.js';
 import { type Columns, resourceColumns } from './resource-rows.js';
+import { changeWriter, untilEnded } from './watching.js';
 
 export type OutputFormat = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 
@@ -31,7 +31,8 @@ export interface GetResourcesOptions {
 export async function getResources(options: GetResourcesOptions, output: Output, host: Host): Promise<number> {
   for (const name of options.names) checkName(name);
   const api = new ResourceApi(options.access);
-  return options.isWatching ? watch(options, api, output, host) : once(options, api, output);
+  if (!options.isWatching) return once(options, api, output);
+  return untilEnded(host, (signal) => show(options, api, output, signal));
 }
 
 async function once(options: GetResourcesOptions, api: ResourceApi, output: Output): Promise<number> {
@@ -84,29 +85,20 @@ export function writeItems<T>(
   }
 }
 
-async function watch(options: GetResourcesOptions, api: ResourceApi, output: Output, host: Host): Promise<number> {
-  const stop = new AbortController();
-  const ended = deferred<number>();
-  const end = (code: number) => {
-    ended.resolve(code);
-    stop.abort();
-  };
-  const forget = [
-    onSignal(host, 'SIGINT', () => end(EXIT.interrupted)),
-    onSignal(host, 'SIGTERM', () => end(EXIT.terminated)),
-  ];
-  try {
-    return await Promise.race([ended.promise, show(options, api, output, stop.signal)]);
-  } finally {
-    stop.abort();
-    for (const each of forget) each();
-  }
-}
-
 /** Shows what there is and each change. Ends by an error only, or when `signal` ends it. */
 async function show(options: GetResourcesOptions, api: ResourceApi, output: Output, signal: AbortSignal) {
   const wanted = new Set(options.names);
-  const write = changeWriter(options, output);
+  const { kind, format, withEvents } = options;
+  const columns = resourceColumns(kind, format === 'wide');
+  const write = changeWriter<Resource>(
+    {
+      ...{ format, withEvents, columns, nameOf: referenceOf, keyOf: ({ metadata }) => metadata.name },
+      // Its DESIRED says so.
+      gone: ([name = '', , ...rest]) => [name, 'gone', ...rest],
+      still: (resource) => columns.row(resource, 0),
+    },
+    output,
+  );
   const batches = followResources({
     ...options,
     api,
@@ -119,41 +111,4 @@ async function show(options: GetResourcesOptions, api: ResourceApi, output: Outp
     await output.drained();
   }
   return EXIT.done;
-}
-
-function changeWriter({ kind, format, withEvents }: GetResourcesOptions, output: Output): (batch: Change[]) => void {
-  const { header, row } = resourceColumns(kind, format === 'wide');
-  const growing = new GrowingTable(withEvents ? ['EVENT', ...header] : header);
-  /** The last row of each without its age: most changes are of what a table does not show. */
-  const shown = new Map<string, string>();
-  const isNews = ({ type, object }: Change) => {
-    const { name } = object.metadata;
-    const cells = row(object, 0).join('\n');
-    const isSame = type === 'MODIFIED' && shown.get(name) === cells;
-    if (type === 'DELETED') shown.delete(name);
-    else shown.set(name, cells);
-    return !isSame;
-  };
-  return (batch) => {
-    if (format === 'table' || format === 'wide') {
-      const nowMs = Date.now();
-      const rows = batch.filter(isNews).map(({ type, object }) => {
-        const cells = type === 'DELETED' ? gone(row(object, nowMs)) : row(object, nowMs);
-        return withEvents ? [type, ...cells] : cells;
-      });
-      output.text(growing.rows(rows));
-      return;
-    }
-    for (const change of batch) {
-      const item = withEvents ? change : change.object;
-      if (format === 'json') output.json(item);
-      else if (format === 'yaml') output.text(yamlDocument(item));
-      else output.text(`${visible(referenceOf(change.object))}${change.type === 'DELETED' ? ' deleted' : ''}\n`);
-    }
-  };
-}
-
-/** A row of what is there no more: its DESIRED says so. */
-function gone([name = '', , ...rest]: readonly string[]): string[] {
-  return [name, 'gone', ...rest];
 }

@@ -2,15 +2,14 @@
 import { defineSchema, formats } from '@carrierarr/platform';
 import type { Execution, TargetState } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
-import { ResourceApi } from '../client/resource-api.js';
 import { accessSchema, loadClient } from '../client/settings.js';
 import { EXIT, UsageError } from '../exit.js';
 import type { Host, Verb } from '../host.js';
 import { Output } from '../terminal/output.js';
 import { age } from '../terminal/table.js';
 import { executionColumns } from './executions-table.js';
-import { getResources, type OutputFormat, writeItems } from './get-resources.js';
-import { observedColumns, orphanColumns } from './observed-rows.js';
+import { getObserved, getOrphans, watchObserved } from './get-observed.js';
+import { getResources, writeItems } from './get-resources.js';
 import { kindOf } from './references.js';
 import type { Columns } from './resource-rows.js';
 
@@ -30,7 +29,7 @@ export const getSchema = defineSchema({
     env: null,
   },
   watch: {
-    doc: 'Go on with each change of workers or pools, until Ctrl-C.',
+    doc: 'Go on with each change of workers, pools or what is observed, until Ctrl-C.',
     format: formats.boolean,
     default: false,
     aliases: ['w'],
@@ -87,9 +86,9 @@ export const get: Verb = {
     const names = name === undefined ? rest : [name, ...rest];
     const output = new Output(host);
     const kind = kindOf(what);
+    if (values.outputWatchEvents && !values.watch) throw new UsageError('--output-watch-events is for -w only.');
     if (kind !== undefined) {
       refuse('--target', values.target !== null, 'executions and targets');
-      if (values.outputWatchEvents && !values.watch) throw new UsageError('--output-watch-events is for -w only.');
       if (names.length > 0 && values.selector !== null) {
         throw new UsageError('Names and -l both say which. Keep one of them.');
       }
@@ -101,9 +100,12 @@ export const get: Verb = {
         host,
       );
     }
-    refuse('-w', values.watch, 'workers and pools');
+    const watchable = what === 'observed';
+    refuse('-w', values.watch && !watchable, 'workers, pools and observed');
     refuse('-l', values.selector !== null, 'workers and pools');
     const means: Means = { settings, names, output };
+    const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
+    const seen = { access, wanted, format: values.output };
     switch (what) {
       case 'executions':
       case 'execution':
@@ -112,10 +114,16 @@ export const get: Verb = {
       case 'target':
         return targets(means);
       case 'observed':
-        return observed(means);
+        return values.watch
+          ? watchObserved(
+              { ...seen, withEvents: values.outputWatchEvents, giveUpAfterMs: values.giveUpAfter },
+              output,
+              host,
+            )
+          : getObserved(seen, output);
       case 'orphans':
       case 'orphan':
-        return orphans(means);
+        return getOrphans(seen, output);
       default:
         throw new UsageError(`Expected one of \`${WHAT.split(' ', 1)[0]}\`, got \`${first}\`.`);
     }
@@ -140,33 +148,6 @@ async function targets({ settings: { access, values }, names, output }: Means): 
   const found = all.toSorted(byActivity).slice(0, values.limit);
   writeItems(found, values.output, targetColumns, output, ({ target }) => target);
   if (found.length < all.length) output.notice(`${all.length - found.length} more: raise --limit.`);
-  return EXIT.done;
-}
-
-async function observed({ settings: { access, values }, names, output }: Means): Promise<number> {
-  const { workers, sources } = await new ResourceApi(access).observed();
-  const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
-  const found = workers.filter(({ target, id }) => wanted.size === 0 || wanted.has(target) || wanted.has(id));
-  const format: OutputFormat = values.output;
-  writeItems(found, format, observedColumns(format === 'wide'), output, ({ id }) => id);
-  if (sources.length === 0) output.notice('No monitor has reported yet: is one running?');
-  for (const { source, ok, error } of sources) {
-    if (!ok) output.notice(`${source} cannot be seen now: ${error ?? 'its last poll failed'}`);
-  }
-  return EXIT.done;
-}
-
-async function orphans({ settings: { access, values }, names, output }: Means): Promise<number> {
-  const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
-  const all = await new ResourceApi(access).orphans();
-  const found = all.filter(({ target, id }) => wanted.size === 0 || wanted.has(target) || wanted.has(id));
-  const format: OutputFormat = values.output;
-  if (found.length === 0 && (format === 'table' || format === 'wide')) {
-    const which = wanted.size === 0 ? 'Every machine of ours that monitors see' : 'None of these is an orphan: each';
-    output.notice(`${which} belongs to a Worker.`);
-    return EXIT.done;
-  }
-  writeItems(found, format, orphanColumns(format === 'wide'), output, ({ id }) => id);
   return EXIT.done;
 }
 

@@ -15,7 +15,7 @@ import {
 import { Api } from '../client/api.js';
 import { Connection } from '../client/connection.js';
 import { isMany, Printer } from '../client/printer.js';
-import type { Start } from '../client/resume.js';
+import { Resume, type Start } from '../client/resume.js';
 import { clientSchema, loadClient } from '../client/settings.js';
 import { deferred } from '../deferred.js';
 import { EXIT, UsageError } from '../exit.js';
@@ -141,10 +141,10 @@ interface FollowOptions {
 async function follow(options: FollowOptions, printer: Printer, output: Output, host: Host): Promise<number> {
   const { access, target, start, ends, giveUpAfterMs } = options;
   const ended = deferred<number>();
+  const resume = new Resume(target, start);
   const connection = new Connection({
     access,
-    target,
-    start,
+    resume,
     giveUpAfterMs,
     onHole: (hole) => printer.hole(hole),
     onNotice: (text) => output.notice(text),
@@ -163,7 +163,7 @@ async function follow(options: FollowOptions, printer: Printer, output: Output, 
   /** Strikes a target off once it has been shown to its end, or its log is not the one any more that had that end. */
   const settle = (name: string) => {
     const end = ends?.get(name);
-    const seen = connection.position(name);
+    const seen = resume.position(name);
     if (end === undefined || seen === undefined) return;
     if (seen.epoch !== end.epoch || seen.offset >= end.offset) ends?.delete(name);
     if (ends?.size === 0) ended.resolve(EXIT.done);

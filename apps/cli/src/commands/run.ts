@@ -9,6 +9,7 @@ import { type ConfigValues, defineSchema, formats } from '@carrierarr/platform';
 import { argsSchema, clientIdSchema, targetSchema, verbSchema } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
 import { Connection, type IdentifiedCommand } from '../client/connection.js';
+import { Resume } from '../client/resume.js';
 import { Printer } from '../client/printer.js';
 import { clientSchema, type ClientSettings, loadClient } from '../client/settings.js';
 import { GatewayFailure } from '../client/unreachable.js';
@@ -144,6 +145,7 @@ class WaitingRun {
   readonly #output: Output;
   readonly #api: Api;
   readonly #printer: Printer;
+  readonly #resume: Resume;
   readonly #connection: Connection;
   readonly #ended = deferred<number>();
   #watch: Watch | null = null;
@@ -162,10 +164,10 @@ class WaitingRun {
       withTarget: false,
       withEvents: false,
     });
+    this.#resume = new Resume(command.target, { kind: 'live' });
     this.#connection = new Connection({
       access: settings.access,
-      target: command.target,
-      start: { kind: 'live' },
+      resume: this.#resume,
       giveUpAfterMs: settings.values.giveUpAfter,
       onMessage: (message) => this.#take(this.#watch?.receive(message) ?? []),
       onHole: (hole) => this.#printer.hole(hole),
@@ -181,7 +183,7 @@ class WaitingRun {
     try {
       await Promise.race([this.#connection.start(), this.#ended.promise]);
       // Only once subscribed: from this point on no line of the execution can be missed.
-      this.#watch = new Watch(this.#command.id, this.#connection.position(this.#command.target));
+      this.#watch = new Watch(this.#command.id, this.#resume.position(this.#command.target));
       this.#connection.submit(this.#command);
       return await Promise.race([this.#ended.promise, this.#connection.failed]);
     } catch (error) {
@@ -228,7 +230,8 @@ class WaitingRun {
       case 'look-up':
         return this.#lookUp(step.execution, (record) => this.#watch?.recorded(record) ?? []);
       case 'rewind':
-        return this.#connection.rewind(this.#command.target, step.point);
+        this.#resume.rewind(this.#command.target, step.point);
+        return this.#connection.reconnect();
       case 'finish':
         if (step.text !== undefined) this.#output.notice(step.text);
         return this.#ended.resolve(this.#isKilled ? EXIT.interrupted : step.exitCode);
