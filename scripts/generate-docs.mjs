@@ -20,6 +20,7 @@ import {
   scaleSchema,
   upSchema,
 } from '@carrierarr/cli';
+import { agentSchema, loadAgent } from '@carrierarr/agent';
 import { createGateway, gatewaySchema } from '@carrierarr/gateway';
 import { createMonitor, monitorSchema } from '@carrierarr/monitor';
 import {
@@ -78,6 +79,12 @@ function configuration() {
       schema: monitorSchema,
     },
     {
+      program: 'carrierarr agent',
+      summary:
+        'The agent of a worker machine, also as `carrierarr-agent`: announces it, says how it is, and carries out commands there.',
+      schema: agentSchema,
+    },
+    {
       program: 'carrierarr run',
       summary:
         "Runs a command on a target. These flags come before the target; what follows the command is the script's.",
@@ -111,13 +118,14 @@ async function metrics() {
     { title: 'Gateway', create: createGateway, config: defaultsOf(gatewaySchema) },
     { title: 'Runner', create: createRunner, config: { ...defaultsOf(runnerSchema), script: 'control-script' } },
     { title: 'Monitor', create: createMonitor, config: defaultsOf(monitorSchema) },
+    { title: 'Agent', create: (await loadAgent()).createAgent, config: defaultsOf(agentSchema) },
   ];
   const sections = [];
   for (const { title, create, config } of parts) {
     const registry = createMetrics({ program: 'docs', version: version(), hasProcessMetrics: false });
     const common = new Set(registry.getMetricsAsArray().map(({ name }) => name));
     const program = create({
-      ...{ config, redisSettings: redisSettings(config), logger, metrics: registry },
+      ...{ config, redisSettings: 'redisUrl' in config ? redisSettings(config) : undefined, logger, metrics: registry },
       ...{ readiness: new Readiness(), clock: systemClock },
     });
     const own = registry.getMetricsAsArray().filter(({ name }) => !common.has(name));
@@ -128,7 +136,7 @@ async function metrics() {
   return `# Metrics
 
 Generated from the programs; do not edit. A gateway serves them at \`/metrics\` of its address, runners and
-monitors at \`/metrics\` of \`--ops-addr\`, in the format of Prometheus. Beside these there are the usual ones of a Node.js process (\`process_*\`,
+monitors at \`/metrics\` of \`--ops-addr\`, an agent at that of \`--health-port\`, in the format of Prometheus. Beside these there are the usual ones of a Node.js process (\`process_*\`,
 \`nodejs_*\`).
 
 ${[...sections, metricTable('All', shared.getMetricsAsArray())].join('\n')}`;

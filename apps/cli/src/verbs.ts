@@ -30,6 +30,11 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     summary: 'A monitor: it watches the workers and keeps them as their owners asked.',
     load: async () => (await import('./commands/monitor.js')).monitor,
   },
+  agent: {
+    group: 'Start',
+    summary: 'The agent of a worker machine: announces it, says how it is, and carries out commands there.',
+    load: async () => (await import('./commands/agent.js')).agent,
+  },
   run: {
     group: 'Use',
     summary: 'Run a command on a target; with --wait show its output and exit with its code.',

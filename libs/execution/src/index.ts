@@ -1,6 +1,6 @@
 /** What it takes to run a program under the watchdog, to lead its output to a log, and to tell how it ended. */
 export { deferred } from './deferred.js';
-export { decideOutcome, type EndCause, type ProgramExit, type Verdict } from './outcome.js';
+export { decideOutcome, type EndCause, type ProgramExit, signalOf, type Verdict } from './outcome.js';
 export { type LineBlock, LineSplitter } from './output/lines.js';
 export { Redactor, secretParts } from './output/redact.js';
 export { type AppendAnswer, Spool, SpoolBudget } from './output/spool.js';

@@ -12,6 +12,8 @@ export interface OpsServerOptions {
   readonly metrics: Registry;
   readonly version: string;
   readonly logger: Logger;
+  /** How the address is set, for advice. */
+  readonly flags?: string;
 }
 
 const CONNECTIONS_MAX = 64;
@@ -44,12 +46,12 @@ export class OpsServer {
   }
 
   async start(): Promise<void> {
-    const { addr, logger } = this.#options;
+    const { addr, logger, flags = '--ops-addr (CARRIERARR_OPS_ADDR)' } = this.#options;
     const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS });
     server.maxConnections = CONNECTIONS_MAX;
     server.on('request', (request, response) => void this.#respond(request, response));
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (cause) => reject(listenError(addr, cause)));
+      server.once('error', (cause) => reject(listenError(addr, flags, cause)));
       // Without a host Node listens on every interface, IPv6 too where there is any.
       server.listen(addr.host === '' ? { port: addr.port } : { host: addr.host, port: addr.port }, resolve);
     });
@@ -89,11 +91,10 @@ export class OpsServer {
   }
 }
 
-function listenError(addr: Address, cause: NodeJS.ErrnoException): Error {
+function listenError(addr: Address, flags: string, cause: NodeJS.ErrnoException): Error {
   const reason = cause.code === 'EADDRINUSE' ? 'another program listens there' : cause.message;
   return new Error(
-    `Cannot listen on ${printAddress(addr)} for health and metrics: ${reason}. ` +
-      'Choose another address with --ops-addr (CARRIERARR_OPS_ADDR).',
+    `Cannot listen on ${printAddress(addr)} for health and metrics: ${reason}. Choose another address with ${flags}.`,
     { cause },
   );
 }

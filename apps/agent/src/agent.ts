@@ -1,0 +1,250 @@
+/** Puts an agent together, and takes it apart in the right order. */
+import { cpus } from 'node:os';
+import { PipeFolder } from '@carrierarr/execution';
+import {
+  type Clock,
+  type Component,
+  type Logger,
+  type Readiness,
+  type Registry,
+  systemClock,
+} from '@carrierarr/platform';
+import { type ConfigUpdate, type NodeStatus, NodeType, type RegisterRequest } from '@carrierarr/protocol/agent-control';
+import { AmqpPublisher } from './amqp/publisher.js';
+import { Actions } from './commands/actions.js';
+import { Commands } from './commands/commands.js';
+import { Refusal, type WorkOutput } from './commands/work.js';
+import type { AgentConfig } from './config.js';
+import { ControlPlane } from './control/control-plane.js';
+import { IdleWatch } from './idle/idle-watch.js';
+import { identityOf, type Identity, logIdentity, lookAtCloud } from './metadata/identity.js';
+import { InterruptionWatch } from './metadata/interruption-watch.js';
+import { createAgentMetrics } from './metrics.js';
+import { NodeState } from './state/node-state.js';
+import {
+  capabilitiesOf,
+  Collector,
+  heartbeatBodyOf,
+  idleSightOf,
+  type NodeFacts,
+  nodeStatusOf,
+  nodeTypeOf,
+  type Sight,
+} from './status/collector.js';
+
+export interface AgentOptions {
+  config: AgentConfig;
+  logger: Logger;
+  metrics: Registry;
+  readiness: Readiness;
+  clock?: Clock;
+  env?: NodeJS.ProcessEnv;
+  /** Ends the program: a command said so. */
+  exit?: () => void;
+}
+
+/** How long results may take to get out when the agent stops. */
+const LAST_WORDS_MS = 3_000;
+
+export function createAgent(options: AgentOptions): Component {
+  const { config, logger, readiness, clock = systemClock, env = process.env, exit = () => undefined } = options;
+  const collector = new Collector(config, clock);
+  const pipes = new PipeFolder('agent');
+  const state = new NodeState(config.stateDir, logger);
+  let identity: Identity = identityOf(config, undefined);
+  let interruptions: InterruptionWatch | undefined;
+  let type = nodeTypeOf(config.type, 0);
+  let control: ControlPlane | undefined;
+  let publisher: AmqpPublisher | undefined;
+
+  const idle = new IdleWatch({
+    ...{ stateDir: config.stateDir, flagMs: config.idleShutdown, clock, logger },
+    bounds: { gpuPercent: config.idleGpuPercent, countConnections: config.idleConnections },
+    look: async () => idleSightOf(await collector.look(), commands.running),
+    powerOff,
+  });
+  const metrics = createAgentMetrics(options.metrics, {
+    running: () => commands.running,
+    idleSeconds: () => Math.floor(idle.idleMs / 1000),
+    undelivered: () => commands.undelivered,
+    spoolBytes: () => commands.budget.used,
+  });
+  const commands = new Commands({
+    ...{ config, metrics, clock, logger },
+    link: () => control ?? NO_LINK,
+    begin: (command, output) => actions.begin(command, output),
+    onActivity: () => idle.touch(),
+    secrets: [config.token ?? '', passwordOf(config.rabbitmqUrl)].filter((secret) => secret !== ''),
+  });
+  const actions = new Actions({
+    ...{ config, env, pipes, clock, exit },
+    nodeId: () => identity.nodeId,
+    setDraining: async (isDraining) => {
+      await state.setDraining(isDraining);
+      control?.sendStatusNow();
+    },
+    setConfig: (args) => updateConfig(args),
+  });
+
+  function facts(): NodeFacts {
+    const about = { identity, type, idleMs: idle.idleMs, notice: interruptions?.notice };
+    return { ...about, isDraining: state.isDraining, nowMs: clock.now() };
+  }
+
+  async function status(): Promise<NodeStatus> {
+    return nodeStatusOf(await collector.look(), facts());
+  }
+
+  async function registration(): Promise<RegisterRequest> {
+    const { nodeId, instanceId, nebulaIp, publicIp, region, az } = identity;
+    return {
+      ...{ nodeId, nodeType: type, instanceId, nebulaIp, publicIp, region, availabilityZone: az },
+      ...{ labels: config.labels, capabilities: capabilitiesOf(await collector.look(), cpus().length) },
+      ...{ features: [], agentVersion: '' },
+    };
+  }
+
+  async function applyConfig(update: ConfigUpdate): Promise<void> {
+    control?.setIntervals({
+      heartbeatMs: update.heartbeatIntervalSec * 1000,
+      statusMs: update.statusIntervalSec * 1000,
+    });
+    if (!update.onlyIntervals && update.idleShutdownMinutes >= 0) await idle.order(update.idleShutdownMinutes * 60_000);
+  }
+
+  /** Of the command; the names are those of ConfigUpdate. What is not named stays. */
+  async function updateConfig(args: Readonly<Record<string, string>>): Promise<string[]> {
+    const names = ['heartbeat_interval_sec', 'status_interval_sec', 'idle_shutdown_minutes'] as const;
+    const [heartbeat, statusSec, idleMinutes] = names.map((name) => wholeNumber(name, args[name]));
+    const unknown = Object.keys(args).find((name) => !(names as readonly string[]).includes(name));
+    if (unknown !== undefined) throw new Refusal(`Expected ${names.join(', ')}, got ${JSON.stringify(unknown)}.`);
+    await applyConfig({
+      ...{ heartbeatIntervalSec: heartbeat ?? 0, statusIntervalSec: statusSec ?? 0 },
+      ...{ idleShutdownMinutes: idleMinutes ?? 0, onlyIntervals: idleMinutes === undefined },
+    });
+    return names.flatMap((name) => (args[name] === undefined ? [] : [`${name}=${args[name]}`]));
+  }
+
+  async function powerOff(idleMs: number): Promise<void> {
+    const minutes = Math.round(idleMs / 60_000);
+    control?.sendLog('warn', `idle for ${minutes} min: powering off`, {
+      idle_seconds: String(Math.round(idleMs / 1000)),
+    });
+    const lines: string[] = [];
+    const output: WorkOutput = { bytes: (_stream, chunk) => lines.push(chunk.toString().trim()), end: () => undefined };
+    const work = await actions.power(config.shutdownCommand, { commandId: 'idle-shutdown', fence: 0 }, output);
+    const beat = clock.setInterval(() => work.beat(), 1000);
+    const { code } = await work.exited;
+    await work.finish();
+    beat.cancel();
+    if (code !== 0)
+      throw new Error(`Expected \`${config.shutdownCommand}\` to power off, it ended with ${code}: ${lines.join(' ')}`);
+  }
+
+  return {
+    name: 'agent',
+    stopDeadlineMs: 30_000,
+
+    async start() {
+      await state.open();
+      const cloud = await lookAtCloud(config, env, clock);
+      identity = identityOf(config, cloud.identity);
+      const sight: Sight = await collector.look();
+      type = nodeTypeOf(config.type, sight.gpus.length);
+      logIdentity(logger, identity);
+      logger.info(
+        { type: NodeType[type], gpus: sight.gpus.length, gpuProblem: sight.gpuProblem },
+        'looked at the machine',
+      );
+      await pipes.open();
+      await commands.start();
+      await idle.start();
+      if (cloud.imds !== undefined) {
+        const onNotice = (): void => {
+          metrics.interruptions.inc();
+          control?.sendStatusNow();
+        };
+        interruptions = new InterruptionWatch({ imds: cloud.imds, onNotice, clock, logger });
+        interruptions.start();
+      }
+      control = new ControlPlane({
+        ...{ config, nodeId: identity.nodeId, registration, status, readiness, metrics, clock, logger },
+        running: () => commands.runningIds(),
+        isTouchNeeded: () => commands.isTouchNeeded(),
+        events: {
+          onUp: () => commands.onUp(),
+          onCommand: (command) => commands.take(command),
+          onCancel: (cancel) => commands.cancel(cancel),
+          onAck: (ack) => commands.confirm(ack),
+          onConfig: (update) => void applyConfig(update),
+        },
+      });
+      control.start();
+      if (config.rabbitmqUrl !== null) {
+        publisher = new AmqpPublisher({
+          ...{ url: config.rabbitmqUrl, vhost: config.rabbitmqVhost, readiness, metrics, clock, logger },
+          registration: async (action) => amqpRegistration(action, identity, type, await collector.look(), clock.now()),
+          heartbeat: async () => heartbeatBodyOf(await collector.look(), facts()),
+        });
+        publisher.start();
+      }
+      if (config.controlPlane.length === 0 && config.rabbitmqUrl === null) readiness.set('agent', true);
+    },
+
+    async stop() {
+      interruptions?.stop();
+      await idle.stop();
+      await commands.stop();
+      await Promise.all([publisher?.stop(), control?.stop(LAST_WORDS_MS)]);
+      await pipes.close();
+    },
+  };
+}
+
+const NODE_TYPE_WORDS: Readonly<Record<number, string>> = {
+  [NodeType.NODE_TYPE_GPU_WORKER]: 'gpu-worker',
+  [NodeType.NODE_TYPE_CPU_WORKER]: 'cpu-worker',
+  [NodeType.NODE_TYPE_LIGHTHOUSE]: 'lighthouse',
+};
+
+function amqpRegistration(
+  action: 'register' | 'deregister',
+  identity: Identity,
+  type: NodeType,
+  sight: Sight,
+  nowMs: number,
+): Record<string, unknown> {
+  const { hasGpu, gpuModel, gpuCount, gpuMemoryMb, cpuCores, memoryMb, diskMb } = capabilitiesOf(sight, cpus().length);
+  return {
+    ...{ action, node_id: identity.instanceId || identity.nodeId, node_type: NODE_TYPE_WORDS[type] ?? '' },
+    ...{ nebula_ip: identity.nebulaIp, public_ip: identity.publicIp, region: identity.region, az: identity.az },
+    capabilities: {
+      ...{ gpu: hasGpu, gpu_model: gpuModel, gpu_count: gpuCount, gpu_memory_mb: gpuMemoryMb },
+      ...{ cpu_cores: cpuCores, memory_mb: memoryMb, disk_mb: diskMb },
+    },
+    timestamp: new Date(nowMs).toISOString(),
+  };
+}
+
+/** Before there is a control plane. */
+const NO_LINK = {
+  ...{ isUp: false, streamsCommands: false, silentMs: 0 },
+  sendAccepted: () => undefined,
+  sendResult: () => false,
+  sendOutput: () => Promise.reject(new Error('no control plane')),
+};
+
+function passwordOf(url: string | null): string {
+  return url === null ? '' : decodeURIComponent(new URL(url).password);
+}
+
+const MINUTES_MAX = 525_600;
+
+function wholeNumber(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value <= MINUTES_MAX) return value;
+  throw new Refusal(
+    `Expected ${name} to be a whole number from 0 to ${MINUTES_MAX}, got ${JSON.stringify(text.slice(0, 50))}.`,
+  );
+}

@@ -1,0 +1,197 @@
+/**
+ * Which commands this agent has seen and what became of them, on disk: a command runs once however often it is sent, also
+ * if the agent died meanwhile, and a result outlives an outage.
+ *
+ * One file of JSON lines that is only appended to, and written anew when it has grown. A line counts once it is synced;
+ * one that was cut off by a crash is ignored: what it would have allowed has not happened yet.
+ *
+ * Bounds: results that are not delivered by number and bytes, the oldest dropped; ids of delivered ones by number.
+ */
+import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CommandResult } from '@carrierarr/protocol/agent-control';
+import { writeWhole } from '../state/state-file.js';
+
+/** A command that was taken. */
+export interface SeenCommand {
+  id: string;
+  fence: number;
+  /** Epoch ms. */
+  seenMs: number;
+  /** Present once it has ended. */
+  result?: CommandResult;
+  /** The control plane has the result; what it wrote is not kept. */
+  isDelivered?: boolean;
+}
+
+type Line =
+  | { kind: 'seen'; id: string; fence: number; ms: number }
+  | { kind: 'ended'; result: CommandResult }
+  | { kind: 'delivered'; id: string };
+
+export interface JournalOptions {
+  folder: string;
+  resultsMax: number;
+  resultBytesMax: number;
+  /** A result was dropped though nobody has got it. */
+  onDropped: (command: SeenCommand) => void;
+}
+
+const FILE = 'commands.jsonl';
+/** Delivered commands whose ids are kept. Control planes repeat a command only until they have its result. */
+const DELIVERED_MAX = 2_000;
+const APPENDED_MAX = 10_000;
+
+export class Journal {
+  readonly #o: JournalOptions;
+  /** In the order in which they were seen. */
+  readonly #commands = new Map<string, SeenCommand>();
+  #file: FileHandle | undefined;
+  #appended = 0;
+  #resultBytes = 0;
+  /** One write after the other. */
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(options: JournalOptions) {
+    this.#o = options;
+  }
+
+  /** Bytes of results that are not delivered, about. */
+  get resultBytes(): number {
+    return this.#resultBytes;
+  }
+
+  find(id: string): SeenCommand | undefined {
+    return this.#commands.get(id);
+  }
+
+  /** Ended, and not delivered. */
+  undelivered(): SeenCommand[] {
+    return [...this.#commands.values()].filter(({ result, isDelivered }) => result !== undefined && !isDelivered);
+  }
+
+  /** Seen, and not ended: of the agent's life before this one, once it has just been opened. */
+  unended(): SeenCommand[] {
+    return [...this.#commands.values()].filter(({ result, isDelivered }) => result === undefined && !isDelivered);
+  }
+
+  async open(): Promise<void> {
+    const { folder } = this.#o;
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const text = await readFile(join(folder, FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return '';
+      throw error;
+    });
+    for (const line of text.split('\n')) this.#read(line);
+    this.#keepBounds();
+    await this.#rewrite();
+  }
+
+  async close(): Promise<void> {
+    await this.#writing.catch(() => undefined);
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  /** Resolves once it is on the disk: only then may the command begin. */
+  see(id: string, fence: number, nowMs: number): Promise<void> {
+    this.#commands.set(id, { id, fence, seenMs: nowMs });
+    return this.#append({ kind: 'seen', id, fence, ms: nowMs });
+  }
+
+  /** It has not begun and will not: as if it had never been sent. */
+  forget(id: string): void {
+    this.#commands.delete(id);
+  }
+
+  /** Resolves once it is on the disk. */
+  end(result: CommandResult): Promise<void> {
+    this.#setResult(result);
+    this.#keepBounds();
+    return this.#append({ kind: 'ended', result });
+  }
+
+  /** The control plane has it. */
+  async deliver(id: string): Promise<void> {
+    const command = this.#commands.get(id);
+    if (command === undefined || command.isDelivered) return;
+    this.#setDelivered(command);
+    this.#keepBounds();
+    await this.#append({ kind: 'delivered', id });
+  }
+
+  #read(text: string): void {
+    let line: Line;
+    try {
+      line = JSON.parse(text) as Line;
+    } catch {
+      return; // The last one, cut off.
+    }
+    if (line.kind === 'seen') this.#commands.set(line.id, { id: line.id, fence: line.fence, seenMs: line.ms });
+    else if (line.kind === 'ended') this.#setResult(line.result);
+    else {
+      const command = this.#commands.get(line.id);
+      if (command !== undefined) this.#setDelivered(command);
+    }
+  }
+
+  #setResult(result: CommandResult): void {
+    const command = this.#commands.get(result.commandId);
+    if (command === undefined || command.result !== undefined) return;
+    command.result = result;
+    this.#resultBytes += bytesOf(result);
+  }
+
+  #setDelivered(command: SeenCommand): void {
+    command.isDelivered = true;
+    if (command.result === undefined) return;
+    this.#resultBytes -= bytesOf(command.result);
+    command.result = { ...command.result, stdout: '', stderr: '' };
+  }
+
+  #keepBounds(): void {
+    const { resultsMax, resultBytesMax, onDropped } = this.#o;
+    const waiting = this.undelivered();
+    while (waiting.length > resultsMax || (waiting.length > 1 && this.#resultBytes > resultBytesMax)) {
+      const oldest = waiting.shift() as SeenCommand;
+      onDropped({ ...oldest });
+      this.#setDelivered(oldest);
+    }
+    const delivered = [...this.#commands.values()].filter(({ isDelivered }) => isDelivered);
+    for (const { id } of delivered.slice(0, Math.max(0, delivered.length - DELIVERED_MAX))) this.#commands.delete(id);
+  }
+
+  #append(line: Line): Promise<void> {
+    const write = this.#writing
+      .catch(() => undefined)
+      .then(async () => {
+        if (this.#appended >= APPENDED_MAX) return this.#rewrite();
+        if (this.#file === undefined) throw new Error('The journal of commands is closed.');
+        await this.#file.appendFile(`${JSON.stringify(line)}\n`);
+        await this.#file.datasync();
+        this.#appended++;
+      });
+    this.#writing = write;
+    return write;
+  }
+
+  /** What is known now includes the line that would have been appended. */
+  async #rewrite(): Promise<void> {
+    const path = join(this.#o.folder, FILE);
+    const lines = [...this.#commands.values()].flatMap(({ id, fence, seenMs, result, isDelivered }): Line[] => [
+      { kind: 'seen', id, fence, ms: seenMs },
+      ...(result === undefined ? [] : [{ kind: 'ended' as const, result }]),
+      ...(isDelivered ? [{ kind: 'delivered' as const, id }] : []),
+    ]);
+    await writeWhole(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    await this.#file?.close();
+    this.#file = await open(path, 'a', 0o600);
+    this.#appended = 0;
+  }
+}
+
+const OVERHEAD_BYTES = 200;
+
+function bytesOf({ stdout, stderr, error }: CommandResult): number {
+  return stdout.length + stderr.length + error.length + OVERHEAD_BYTES;
+}

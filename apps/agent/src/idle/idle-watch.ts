@@ -1,0 +1,133 @@
+/** Looks every now and then whether the machine is busy, remembers since when it is not, and pulls the dead-man switch. */
+import { readFile } from 'node:fs/promises';
+import type { Clock, Logger, Timer } from '@carrierarr/platform';
+import { StateFile } from '../state/state-file.js';
+import { busyMsAtStart, decideSwitch, idleShutdownMs, type SwitchState } from './dead-man-switch.js';
+import { busyBecause, type IdleBounds, type IdleSight } from './idle.js';
+
+export interface IdleWatchOptions {
+  stateDir: string;
+  /** Of `--idle-shutdown`. */
+  flagMs: number;
+  bounds: IdleBounds;
+  look: () => Promise<IdleSight>;
+  /** Powers the machine off. May fail; it is tried again. */
+  powerOff: (idleMs: number) => Promise<void>;
+  clock: Clock;
+  logger: Logger;
+  /** Identifies the machine's boot; of Linux by default. */
+  bootId?: () => Promise<string>;
+}
+
+/** Between two looks; also after a power-off that failed. */
+export const LOOK_EVERY_MS = 15_000;
+/** The state is not written more often because of being busy. */
+const WRITE_EVERY_MS = 60_000;
+
+export class IdleWatch {
+  readonly #o: IdleWatchOptions;
+  readonly #file: StateFile<SwitchState>;
+  #state: SwitchState = { bootId: '', busyMs: 0 };
+  /** When it was last seen busy, monotonic. Epoch times are for the disk only: that clock jumps. */
+  #busyMonotonicMs: number;
+  #loaded: IdleSight['loaded'] | undefined;
+  #writtenMs = Number.NEGATIVE_INFINITY;
+  #timer: Timer | undefined;
+  #isPoweringOff = false;
+  #looking: Promise<void> | undefined;
+  #busy: string | undefined;
+
+  constructor(options: IdleWatchOptions) {
+    this.#o = options;
+    this.#file = new StateFile(options.stateDir, 'idle.json');
+    this.#busyMonotonicMs = options.clock.monotonicMs();
+  }
+
+  get idleMs(): number {
+    return Math.max(0, this.#o.clock.monotonicMs() - this.#busyMonotonicMs);
+  }
+
+  /** Why the machine was busy at the last look. */
+  get busy(): string | undefined {
+    return this.#busy;
+  }
+
+  /** What counts now; 0 is off. */
+  get limitMs(): number {
+    return idleShutdownMs(this.#o.flagMs, this.#state.ordered);
+  }
+
+  async start(): Promise<void> {
+    const { clock, logger, bootId = linuxBootId } = this.#o;
+    const kept = await this.#file.read();
+    const boot = await bootId();
+    const now = clock.now();
+    const busyMs = busyMsAtStart(kept, boot, now);
+    this.#state = { bootId: boot, busyMs, ...(kept?.ordered !== undefined && { ordered: kept.ordered }) };
+    this.#busyMonotonicMs = clock.monotonicMs() - (now - busyMs);
+    if (this.limitMs > 0) {
+      logger.info({ afterMs: this.limitMs, idleMs: Math.round(this.idleMs) }, 'powers off when idle');
+    }
+    await this.#write();
+    this.#timer = clock.setInterval(() => void this.look(), LOOK_EVERY_MS);
+  }
+
+  async stop(): Promise<void> {
+    this.#timer?.cancel();
+    await this.#looking;
+  }
+
+  /** Of a control plane, ms; 0 turns the switch off. Kept over restarts. */
+  async order(limitMs: number): Promise<void> {
+    if (limitMs === this.limitMs) return;
+    this.#o.logger.info({ afterMs: limitMs, beforeMs: this.limitMs }, 'told when to power off');
+    this.#state.ordered = { idleShutdownMs: limitMs, flagMs: this.#o.flagMs };
+    await this.#write();
+  }
+
+  /** A command begins or ends: busy, whatever the next look says. */
+  touch(): void {
+    this.#busyMonotonicMs = this.#o.clock.monotonicMs();
+  }
+
+  /** Looks now. Never rejects. */
+  look(): Promise<void> {
+    this.#looking ??= this.#look().finally(() => (this.#looking = undefined));
+    return this.#looking;
+  }
+
+  async #look(): Promise<void> {
+    const { look, bounds, clock, powerOff, logger } = this.#o;
+    try {
+      const sight = await look();
+      this.#busy = busyBecause(sight, this.#loaded, bounds, clock.now());
+      this.#loaded = sight.loaded;
+      if (this.#busy !== undefined) this.touch();
+      if (clock.monotonicMs() - this.#writtenMs >= WRITE_EVERY_MS) await this.#write();
+      const answer = decideSwitch(this.limitMs, this.idleMs);
+      if (answer.kind !== 'power-off' || this.#isPoweringOff) return;
+      this.#isPoweringOff = true;
+      logger.warn({ idleMs: Math.round(answer.idleMs), limitMs: this.limitMs }, 'idle for too long: powering off');
+      await powerOff(answer.idleMs);
+    } catch (error) {
+      logger.error({ err: error }, 'could not see to the dead-man switch; trying again');
+    } finally {
+      this.#isPoweringOff = false;
+    }
+  }
+
+  async #write(): Promise<void> {
+    const { clock, logger } = this.#o;
+    this.#writtenMs = clock.monotonicMs();
+    this.#state.busyMs = clock.now() - this.idleMs;
+    // Without a disk it still works, until the next restart.
+    await this.#file
+      .write(this.#state)
+      .catch((error: unknown) => logger.error({ err: error }, 'idle state not written'));
+  }
+}
+
+async function linuxBootId(): Promise<string> {
+  const text = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
+  return text.trim();
+}

@@ -1,0 +1,59 @@
+/** Who this machine is: what it was told, else what the cloud says, else its host name. */
+import { hostname, networkInterfaces } from 'node:os';
+import type { Clock, Logger } from '@carrierarr/platform';
+import type { AgentConfig } from '../config.js';
+import type { CloudIdentity } from './cloud-identity.js';
+import { ecsIdentity } from './ecs.js';
+import { Imds } from './imds.js';
+
+export interface Identity extends CloudIdentity {
+  /** Over gRPC. */
+  nodeId: string;
+  nebulaIp: string;
+}
+
+export interface Cloud {
+  identity: CloudIdentity | undefined;
+  /** Present on EC2: it can tell of interruptions. */
+  imds: Imds | undefined;
+}
+
+/** Asks the metadata services. Off their clouds they do not answer, which takes a second. */
+export async function lookAtCloud(
+  { metadata, metadataUrl }: Pick<AgentConfig, 'metadata' | 'metadataUrl'>,
+  env: NodeJS.ProcessEnv,
+  clock: Clock,
+): Promise<Cloud> {
+  const ecs = env['ECS_CONTAINER_METADATA_URI_V4'];
+  if (metadata === 'ecs' || (metadata === 'auto' && ecs !== undefined)) {
+    return { identity: ecs === undefined ? undefined : await ecsIdentity(ecs), imds: undefined };
+  }
+  if (metadata === 'off') return { identity: undefined, imds: undefined };
+  const imds = new Imds(metadataUrl, clock);
+  const identity = await imds.identity();
+  return { identity, imds: identity === undefined ? undefined : imds };
+}
+
+/** What is set wins over what the cloud says. */
+export function identityOf(
+  config: Pick<AgentConfig, 'nodeId' | 'instanceId' | 'nebulaIp' | 'publicIp' | 'region' | 'az'>,
+  cloud: CloudIdentity | undefined,
+): Identity {
+  return {
+    nodeId: config.nodeId ?? hostname(),
+    instanceId: config.instanceId ?? cloud?.instanceId ?? '',
+    nebulaIp: config.nebulaIp ?? nebulaAddress() ?? '',
+    publicIp: config.publicIp ?? cloud?.publicIp ?? '',
+    region: config.region ?? cloud?.region ?? '',
+    az: config.az ?? cloud?.az ?? '',
+  };
+}
+
+function nebulaAddress(): string | undefined {
+  return networkInterfaces()['nebula1']?.find(({ family }) => family === 'IPv4')?.address;
+}
+
+/** Says once who it is. */
+export function logIdentity(logger: Logger, identity: Identity): void {
+  logger.info({ ...identity }, 'this is the node');
+}
