@@ -67,7 +67,7 @@ function commandLines(text: string): { line: string; program: string; flags: str
   return lines.flatMap((line) => {
     const match = /^carrierarr (\w+)(.*)$/.exec(line.replace(/\s+#.*$/, ''));
     if (!match) return [];
-    const words = (match[2] ?? '').split(/\s+/);
+    const words = (match[2] ?? '').split(/ -- /)[0]!.split(/\s+/);
     const flags = words
       .filter((word) => /^--?[a-z]/.test(word))
       .map((word) => word.replace(/^--?/, '').replace(/=.*/, ''));

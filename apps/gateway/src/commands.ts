@@ -7,9 +7,11 @@
  */
 import type { Clock, Logger } from '@carrierarr/platform';
 import {
+  agentCommandOf,
   ClientError,
   DEFAULT_TARGET,
   type ErrorCode,
+  isAgentVerb,
   type Keys,
   type KillNotice,
   targetSchema,
@@ -17,17 +19,21 @@ import {
 import {
   type CommandStore,
   type DrainQueue,
+  type KillAnswer,
   type RedisConnection,
   RUNNER_SEEN_MS,
   type RunnerRegistry,
   type SubmitAnswer,
 } from '@carrierarr/store';
 import { Counter, type Registry } from 'prom-client';
+import type { NodeView, SeenNode } from './fleet/node-view.js';
 import { RedisAwayError, type RedisHealth } from './redis-health.js';
 
 /** How long a look at the runners counts. Short when there were none: somebody may be starting one. */
 const RUNNERS_FRESH_MS = 2_000;
 const NO_RUNNERS_FRESH_MS = 250;
+/** An agent without a stream for longer takes no commands, ms. One that moves to another monitor is back long before. */
+const STREAMLESS_MS_MAX = 30_000;
 const ECHO_LENGTH_MAX = 100;
 
 /** A command as a client gave it. `command`, `args` and `clientId` have passed the protocol's schemas. */
@@ -41,10 +47,13 @@ export interface CommandRequest {
   idempotent?: boolean | undefined;
   subject: string;
   address: string;
+  /** The node it is for, where that is known. Else an agent's verb goes to the node that the target is, if it is one. */
+  node?: SeenNode;
 }
 
 export interface Accepted {
   execution: string;
+  /** Where its output is: of a node, its own target, by whichever of its names it was called. */
   target: string;
   /** Commands of the target that come before it, the running one included. */
   position: number;
@@ -77,7 +86,9 @@ export interface CommandsOptions {
   gatewayId: string;
   /** As configured; for messages. */
   queueLengthMax: number;
-  /** False if nobody configured a control script: then there is nothing to run. */
+  /** For commands that agents carry out. Without it there are none. */
+  nodes?: NodeView;
+  /** False if nobody configured a control script: then only agents run anything. */
   commandsEnabled?: boolean;
   clock: Clock;
   logger: Pick<Logger, 'warn'>;
@@ -137,15 +148,13 @@ export class Commands {
   async #submit(request: CommandRequest): Promise<Accepted> {
     const { clientId, timeoutSeconds } = request;
     const { store, redis, gatewayId, commandsEnabled = true } = this.#o;
-    const target = normaliseTarget(request.target);
-    if (!commandsEnabled) {
-      throw new ClientError(
-        'no_script',
-        `Cannot run ${echo(request.command)}: no control script is configured. Start carrierarr with -script FILE.`,
-      );
-    }
+    const given = normaliseTarget(request.target);
+    const node = await this.#nodeFor(request, given);
+    const target = node === undefined ? given : normaliseTarget(node.target);
+    if (node === undefined && !commandsEnabled) throw noScript(request.command, given);
     const submission = {
       target,
+      ...(node !== undefined && { executor: 'agent' as const, node: node.record.key }),
       command: request.command,
       args: request.args ?? [],
       subject: request.subject,
@@ -174,6 +183,36 @@ export class Commands {
     if (answer.kind !== 'accepted') throw this.#refusal(answer, request, target);
     this.#announce(target, answer.execution);
     return { execution: answer.execution, target, position: answer.position, duplicate: answer.duplicate };
+  }
+
+  /** The node whose agent is to carry the command out; undefined: it is for the control script. */
+  async #nodeFor(request: CommandRequest, target: string): Promise<SeenNode | undefined> {
+    const { nodes } = this.#o;
+    const { command, args } = request;
+    if (nodes === undefined || !isAgentVerb(command)) return undefined;
+    const node = request.node ?? (await this.#whereKnown(request, target, () => nodes.byTarget(target)));
+    if (node === undefined) return undefined;
+    const answer = agentCommandOf(command, args ?? []);
+    if (!answer.ok) throw new ClientError('bad_command', `${answer.problem} The command was not accepted.`);
+    const streamlessMs = nodes.streamlessMs(node);
+    if (streamlessMs !== undefined && streamlessMs <= STREAMLESS_MS_MAX) return node;
+    const since = streamlessMs === undefined ? 'never had a stream' : `has had no stream for ${seconds(streamlessMs)}`;
+    throw new ClientError(
+      'node_not_connected',
+      `${echo(command)} for ${echo(target)} was not accepted: the agent of node ${echo(node.record.name)} ${since}. ` +
+        'Try again when the node is connected; GET /api/v1/nodes tells.',
+    );
+  }
+
+  /** Throws ClientError `unavailable` if Redis is away: nothing was sent then. */
+  async #whereKnown<T>(request: CommandRequest, target: string, look: () => Promise<T>): Promise<T> {
+    try {
+      return await look();
+    } catch (error) {
+      if (!(error instanceof RedisAwayError)) throw error;
+      const text = whatIsKnown(new RedisAwayError(false, error.reason), request, target);
+      throw new ClientError('unavailable', `${error.message}. ${text}`, { cause: error });
+    }
   }
 
   #refusal(answer: Exclude<SubmitAnswer, { kind: 'accepted' }>, request: CommandRequest, target: string): ClientError {
@@ -212,16 +251,23 @@ export class Commands {
 
   async #kill({ target: given, execution, subject }: KillRequest): Promise<Killed> {
     const { store, redis } = this.#o;
-    const target = normaliseTarget(given);
-    const answer = await redis
-      .bounded(() => store.kill(target, execution, subject))
-      .catch((error: unknown) => {
-        if (!(error instanceof RedisAwayError)) throw error;
-        const known = error.wasSent
-          ? 'The kill may have been taken or not; it can be repeated without harm.'
-          : 'Nothing was killed.';
-        throw new ClientError('unavailable', `${error.message}. ${known}`, { cause: error });
-      });
+    let target = normaliseTarget(given);
+    const ask = (): Promise<KillAnswer> => redis.bounded(() => store.kill(target, execution, subject));
+    let answer: KillAnswer;
+    try {
+      answer = await ask();
+      const other = answer.kind === 'none' ? await this.#targetOfNode(target) : undefined;
+      if (other !== undefined) {
+        target = other;
+        answer = await ask();
+      }
+    } catch (error) {
+      if (!(error instanceof RedisAwayError)) throw error;
+      const known = error.wasSent
+        ? 'The kill may have been taken or not; it can be repeated without harm.'
+        : 'Nothing was killed.';
+      throw new ClientError('unavailable', `${error.message}. ${known}`, { cause: error });
+    }
     switch (answer.kind) {
       case 'running':
         this.#tellRunners({ v: 1, execution: answer.execution, target });
@@ -241,6 +287,12 @@ export class Commands {
               `There is no execution ${echo(execution)} on ${echo(target)}. See GET /api/v1/executions.`,
             );
     }
+  }
+
+  /** Where the commands of a node are that was called by another of its names; undefined if this is no such name. */
+  async #targetOfNode(name: string): Promise<string | undefined> {
+    const node = await this.#o.nodes?.byTarget(name);
+    return node === undefined || node.target === name ? undefined : node.target;
   }
 
   #tellRunners(notice: KillNotice): void {
@@ -306,6 +358,25 @@ function whatIsKnown({ wasSent }: RedisAwayError, { command, clientId }: Command
     `Whether ${what} was accepted is unknown: look at GET /api/v1/executions?target=${encodeURIComponent(target)} before you send ` +
     'it again. With an id it could be repeated without harm.'
   );
+}
+
+/** Of a verb that agents know, too: what it would have been for is no node. */
+function noScript(command: string, target: string): ClientError {
+  if (isAgentVerb(command)) {
+    return new ClientError(
+      'node_not_connected',
+      `Cannot run ${echo(command)}: ${echo(target)} is no node with an agent (GET /api/v1/nodes lists them), and no control ` +
+        'script is configured that could run it.',
+    );
+  }
+  return new ClientError(
+    'no_script',
+    `Cannot run ${echo(command)}: no control script is configured. Start carrierarr with -script FILE.`,
+  );
+}
+
+function seconds(ms: number): string {
+  return `${Math.round(ms / 1000)} s`;
 }
 
 /** What was received, fit for a message. */

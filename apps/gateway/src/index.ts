@@ -11,6 +11,7 @@ import {
   defineScripts,
   DrainQueue,
   ExecutionHistory,
+  NodeFollow,
   OutputLog,
   type RedisConnection,
   OrphanStore,
@@ -31,6 +32,7 @@ import { createDeliveryMetrics } from './delivery/delivery-metrics.js';
 import { Fanout } from './delivery/fanout.js';
 import { LogTail } from './delivery/log-tail.js';
 import { PageReader } from './delivery/page-reader.js';
+import { NodeView } from './fleet/node-view.js';
 import { registerHttp } from './http/register.js';
 import { Listener } from './listener.js';
 import { RedisHealth } from './redis-health.js';
@@ -51,7 +53,7 @@ export interface GatewayOptions {
   metrics: Registry;
   readiness: Readiness;
   clock: Clock;
-  /** False if nobody configured a control script: commands are then refused with `no_script`. */
+  /** False if nobody configured a control script: commands for one are then refused with `no_script`. */
   commandsEnabled?: boolean;
 }
 
@@ -112,15 +114,16 @@ export function createGateway(options: GatewayOptions): Gateway {
   const authenticator = createAuthenticator(config, { clock, logger });
   const guard = new Guard(config, authenticator);
   const limits = new ConnectionLimits(config);
-  const commands = new Commands({
-    ...{ store, drain, connection, keys, redis, gatewayId, clock, logger, metrics, commandsEnabled },
-    runners: new RunnerRegistry(connection, keys),
-    queueLengthMax: config.queueLengthMax,
-  });
   const status = new StatusFeed({
     ...{ keys, redis, clock, logger, metrics, clientBufferBytes: config.clientBufferBytes },
     subscriber: createRedis(redisSettings, { name: 'gateway-status', role: 'subscriber', logger }),
     store: new WorkerStatusStore({ connection, keys }),
+  });
+  const nodes = new NodeView({ follow: new NodeFollow({ connection, keys }), workers: status, redis, clock });
+  const commands = new Commands({
+    ...{ store, drain, connection, keys, redis, nodes, gatewayId, clock, logger, metrics, commandsEnabled },
+    runners: new RunnerRegistry(connection, keys),
+    queueLengthMax: config.queueLengthMax,
   });
   const resourceStore = new ResourceStore({ connection, keys });
   const resourceSubscriber = createRedis(redisSettings, { name: 'gateway-resources', role: 'subscriber', logger });
@@ -179,7 +182,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const app = uWS.App();
   endpoint.register(app);
   const http = registerHttp(app, {
-    ...{ config, guard, commands, history, log, status, redis, readiness, metrics, limits, clock, logger },
+    ...{ config, guard, commands, history, log, status, nodes, redis, readiness, metrics, limits, clock, logger },
     ...{ commandStore: store, resourceStore, resourceEvents: new ResourceEvents({ connection, keys }), follow },
     orphanStore: new OrphanStore({ connection, keys }),
     clientCount: () => endpoint.connectionCount,

@@ -11,6 +11,7 @@ export * from './nodes/agent-mail.js';
 export * from './nodes/agent-messages.js';
 export * from './nodes/agent-verbs.js';
 export * from './nodes/fleet.js';
+export * from './nodes/fleet-http.js';
 export * from './nodes/liveness.js';
 export * from './nodes/node-record.js';
 export { openApiDocument } from './openapi.js';

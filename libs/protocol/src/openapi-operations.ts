@@ -8,6 +8,7 @@ import {
   statusQuerySchema,
 } from './http.js';
 import { targetSchema } from './names.js';
+import { nodesQuerySchema } from './nodes/fleet-http.js';
 import { RESOURCE_PLURALS, resourceNameSchema, type ResourceKind } from './resources.js';
 import type { Operation } from './openapi-schemas.js';
 
@@ -158,13 +159,14 @@ export const OPERATIONS: readonly Operation[] = [
     summary: 'Accepts a command for a target, or kills what runs there.',
     description:
       'An accepted command runs at most once, after those accepted before it. With an `id` the request can be repeated ' +
-      'without harm. `kill` is no command of the script: it ends what runs on the target, else cancels what is next.',
+      'without harm. `kill` is no command of the script: it ends what runs on the target, else cancels what is next. The ' +
+      'verbs of agents go to the agent when the target is a node; the answer then names the target that the node has.',
     params: { target: targetSchema },
     body: 'Command',
     answers: { 202: ['Accepted, or the kill is on its way.', 'Accepted'] },
     errors: [
       ...(['message_too_large', 'id_reused', 'queue_full', 'too_many_pending'] as const),
-      ...(['no_script', 'no_runner', 'nothing_running'] as const),
+      ...(['no_script', 'no_runner', 'nothing_running', 'bad_command', 'node_not_connected'] as const),
     ],
   },
   {
@@ -207,6 +209,44 @@ export const OPERATIONS: readonly Operation[] = [
     },
     headers: { 'X-Carrierarr-Gap': 'Text only. What is missing before the first line: `<first>-<last> <reason>`.' },
     errors: ['not_found', 'history_trimmed', 'too_many_connections'],
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/fleet', id: 'getFleet' },
+    summary: 'All nodes (machines with an agent) and their sums, as `GetFleetStatus` has them over gRPC.',
+    description: 'Proto JSON with the names of the proto file and every default; 64-bit integers are texts.',
+    answers: { 200: ['The fleet.', 'Fleet'] },
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/nodes', id: 'listNodes' },
+    summary: 'All nodes by name.',
+    description: 'While Redis is away, what was known before, for a minute.',
+    query: nodesQuerySchema,
+    answers: { 200: ['The nodes; none is an empty list.', 'Nodes'] },
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/nodes/{id}', id: 'getNode' },
+    summary: 'One node, by its host name or its instance id.',
+    params: { id: z.string().meta({ description: 'Any name of the node.' }) },
+    answers: { 200: ['The node.', 'NodeDetail'] },
+    errors: ['not_found'],
+  },
+  {
+    ...{ method: 'get', path: '/api/v1/stats', id: 'getFleetStats' },
+    summary: 'How many nodes there are, by what they say.',
+    answers: { 200: ['The sums.', 'FleetStats'] },
+  },
+  {
+    ...{ method: 'post', path: '/api/v1/command', id: 'commandNode' },
+    summary: 'Has the agent of a node, or of every node that is connected, carry out a command.',
+    description:
+      'It becomes an execution like any other: see `/api/v1/executions/{id}` and its output. The body is read as JSON ' +
+      'whatever its content type. Of a broadcast, `command_id` is the `client_id` of each execution.',
+    body: 'NodeCommand',
+    answers: { 200: ['Accepted.', 'NodeCommandSent'] },
+    errors: [
+      ...(['bad_command', 'message_too_large', 'node_not_connected', 'queue_full', 'too_many_pending'] as const),
+      'no_runner',
+    ],
   },
 ];
 

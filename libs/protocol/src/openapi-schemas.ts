@@ -18,6 +18,16 @@ import {
   workerPoolStatusBodySchema,
   workerStatusBodySchema,
 } from './http.js';
+import {
+  fleetBodySchema,
+  fleetStatsSchema,
+  nodeBodySchema,
+  nodeCommandBodySchema,
+  nodeCommandSentSchema,
+  nodeDetailBodySchema,
+  nodesBodySchema,
+  nodeSummaryJsonSchema,
+} from './nodes/fleet-http.js';
 import { executionSchema, targetStateSchema } from './records.js';
 import {
   conditionSchema,
@@ -80,6 +90,14 @@ export const SCHEMAS = {
   ResourceEvents: resourceEventsBodySchema,
   Plan: planBodySchema,
   DryRun: dryRunBodySchema,
+  Fleet: fleetBodySchema,
+  NodeSummary: nodeSummaryJsonSchema,
+  FleetStats: fleetStatsSchema,
+  Node: nodeBodySchema,
+  Nodes: nodesBodySchema,
+  NodeDetail: nodeDetailBodySchema,
+  NodeCommand: nodeCommandBodySchema,
+  NodeCommandSent: nodeCommandSentSchema,
   Health: z.object({ status: z.literal('healthy'), clients: z.int().meta({ description: 'WebSocket clients.' }) }),
   Readiness: z.object({
     ready: z.boolean(),

@@ -16,6 +16,8 @@ import {
   DrainQueue,
   type Ending,
   ExecutionHistory,
+  NodeFollow,
+  NodeRegistry,
   OrphanStore,
   OutputLog,
   ResourceEvents,
@@ -30,6 +32,7 @@ import { ConnectionLimits } from '../../../apps/gateway/src/access/connection-li
 import { Guard } from '../../../apps/gateway/src/access/guard.js';
 import { Commands } from '../../../apps/gateway/src/commands.js';
 import { gatewaySchema, historyBoundsOf } from '../../../apps/gateway/src/config.js';
+import { NodeView } from '../../../apps/gateway/src/fleet/node-view.js';
 import { registerHttp } from '../../../apps/gateway/src/http/register.js';
 import { RedisHealth } from '../../../apps/gateway/src/redis-health.js';
 import { StatusFeed } from '../../../apps/gateway/src/status/status-feed.js';
@@ -96,20 +99,22 @@ export async function startHttpGateway(
   const watchers = new Map<string, Set<() => void>>();
   const limits = new ConnectionLimits(config);
   const common = { connection, keys, redis: health, clock, logger, metrics };
-  const commands = new Commands({
-    ...common,
-    store,
-    drain,
-    runners,
-    gatewayId: 'gw',
-    queueLengthMax: config.queueLengthMax,
-    ...options,
-  });
   const statusStore = new WorkerStatusStore({ connection, keys });
   const status = new StatusFeed({
     ...{ keys, redis: health, clock, logger, metrics, store: statusStore },
     subscriber: createRedis(settings, { name: 'test-status', role: 'subscriber' }),
     clientBufferBytes: config.clientBufferBytes,
+  });
+  const nodes = new NodeView({ ...common, follow: new NodeFollow({ connection, keys }), workers: status });
+  const commands = new Commands({
+    ...common,
+    store,
+    drain,
+    runners,
+    nodes,
+    gatewayId: 'gw',
+    queueLengthMax: config.queueLengthMax,
+    ...options,
   });
   const orphanStore = new OrphanStore({ connection, keys });
   const resourceStore = new ResourceStore({ connection, keys });
@@ -124,7 +129,7 @@ export async function startHttpGateway(
     ...{ config, commands, history, log, readiness, limits, clientCount: () => 3 },
     ...common,
     guard: new Guard(config, authenticator),
-    ...{ status, commandStore: store, resourceStore, resourceEvents, follow, orphanStore },
+    ...{ status, nodes, commandStore: store, resourceStore, resourceEvents, follow, orphanStore },
     wakeOn(target, onChange) {
       const set = watchers.get(target) ?? new Set();
       watchers.set(target, set.add(onChange));
@@ -164,7 +169,15 @@ export async function startHttpGateway(
       authenticator,
       commands,
     },
-    ...{ statusStore, status, orphanStore, resourceStore, resourceEvents, follow },
+    ...{
+      registry: new NodeRegistry({ connection, keys }),
+      statusStore,
+      status,
+      orphanStore,
+      resourceStore,
+      resourceEvents,
+      follow,
+    },
     ...{ limits, logLines, wake, watching: (target: string) => watchers.get(target)?.size ?? 0 },
     announceRunner: () => {
       const seen_at = new Date().toISOString();

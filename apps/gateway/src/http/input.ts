@@ -51,11 +51,16 @@ export async function jsonBodyOf(exchange: Exchange): Promise<unknown> {
     const seen = exchange.contentType === '' ? 'none' : shown(exchange.contentType);
     throw new ClientError('bad_message', `Expected the header Content-Type: application/json, got ${seen}.`);
   }
+  return jsonOf(exchange, '{"command":"start"}');
+}
+
+/** The body as JSON, whatever its content type says. For routes whose old clients say none. */
+export async function jsonOf(exchange: Exchange, example: string): Promise<unknown> {
   const text = (await exchange.body()).toString('utf8');
   try {
     return JSON.parse(text);
   } catch (cause) {
     const seen = text === '' ? 'nothing' : shown(text);
-    throw new ClientError('bad_message', `Expected a JSON body such as {"command":"start"}, got ${seen}.`, { cause });
+    throw new ClientError('bad_message', `Expected a JSON body such as ${example}, got ${seen}.`, { cause });
   }
 }

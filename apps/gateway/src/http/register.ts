@@ -21,6 +21,7 @@ import type { ConnectionLimits } from '../access/connection-limits.js';
 import type { Guard } from '../access/guard.js';
 import type { Commands } from '../commands.js';
 import type { GatewayConfig } from '../config.js';
+import type { NodeView } from '../fleet/node-view.js';
 import { RedisAwayError, type RedisHealth } from '../redis-health.js';
 import { GivenCommands } from '../resources/given-commands.js';
 import { Plans } from '../resources/plans.js';
@@ -41,6 +42,7 @@ export interface HttpDependencies {
   history: ExecutionHistory;
   log: OutputLog;
   status: StatusFeed;
+  nodes: NodeView;
   commandStore: Pick<CommandStore, 'executionOfToken'>;
   orphanStore: Pick<OrphanStore, 'read'>;
   resourceStore: ResourceStore;

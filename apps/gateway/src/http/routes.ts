@@ -13,6 +13,8 @@ import {
 import type { ExecutionHistory } from '@carrierarr/store';
 import type { Commands } from '../commands.js';
 import type { GatewayConfig } from '../config.js';
+import { fleetRoutes } from '../fleet/fleet-routes.js';
+import type { NodeView } from '../fleet/node-view.js';
 import type { RedisHealth } from '../redis-health.js';
 import { type ResourceRouteDependencies, resourceRoutes } from '../resources/resource-routes.js';
 import type { StatusFeed } from '../status/status-feed.js';
@@ -30,6 +32,7 @@ export interface RouteDependencies {
   commands: Commands;
   history: ExecutionHistory;
   status: StatusFeed;
+  nodes: NodeView;
   resources: Omit<ResourceRouteDependencies, 'limitWrites'>;
   redis: RedisHealth;
   readiness: Readiness;
@@ -41,7 +44,7 @@ export interface RouteDependencies {
 }
 
 export function createRoutes(dependencies: RouteDependencies): Route[] {
-  const { config, clock, resources } = dependencies;
+  const { config, clock, resources, nodes, commands } = dependencies;
   const rate = new TokenBuckets({ perSecond: config.commandsPerSecond, burst: config.commandsBurst });
   /** Commands and writes count alike: both change the world. */
   const limitWrites = ({ exchange, credential: { subject } }: Pick<Call, 'exchange' | 'credential'>) => {
@@ -53,6 +56,7 @@ export function createRoutes(dependencies: RouteDependencies): Route[] {
     ...commandRoutes(dependencies, limitWrites),
     ...executionRoutes(dependencies),
     ...resourceRoutes({ ...resources, limitWrites }),
+    ...fleetRoutes({ nodes, commands, limitWrites }),
   ];
 }
 

@@ -5,7 +5,7 @@
  * Redis is away the last that was known is served, and says how old it is.
  */
 import type { Clock, Logger, Timer } from '@carrierarr/platform';
-import type { Keys, SeenWorker, SourceReport, StatusPoint } from '@carrierarr/protocol';
+import type { Keys, SeenWorker, SourceReport, StatusPoint, WorkerRecord } from '@carrierarr/protocol';
 import type { RedisConnection, WorkerStatusStore } from '@carrierarr/store';
 import type { Registry } from 'prom-client';
 import { documentText } from './encode.js';
@@ -127,6 +127,16 @@ export class StatusFeed {
     const timestamp = timestampOf(redis.state.kind === 'available' ? nowMs : wallMs);
     const workers = this.#view.workers(nowMs, { gone: true });
     return { ...point, timestamp, workers, sources: this.#view.sources };
+  }
+
+  /** A worker by its id, as far as is known now. */
+  workerOf(id: string): WorkerRecord | undefined {
+    return this.#view.record(id);
+  }
+
+  /** The workers with a target, as far as is known now. */
+  workersWithTarget(target: string): WorkerRecord[] {
+    return this.#view.withTarget(target);
   }
 
   async #known(): Promise<[StatusPoint, { wallMs: number }]> {

@@ -70,6 +70,21 @@ export class StatusView {
     return ids.map((id) => this.#seen(id, nowMs)).filter((worker) => worker !== undefined);
   }
 
+  /** What is known of a worker, unless it has vanished. */
+  record(id: string): WorkerRecord | undefined {
+    const record = this.#workers.get(id)?.record;
+    return record?.gone_at === undefined ? record : undefined;
+  }
+
+  /** Those with a target, but for the vanished. */
+  withTarget(target: string): WorkerRecord[] {
+    const found: WorkerRecord[] = [];
+    for (const { record } of this.#workers.values()) {
+      if (record.target === target && record.gone_at === undefined) found.push(record);
+    }
+    return found;
+  }
+
   /** Nobody is known who has not vanished. */
   get isEmpty(): boolean {
     for (const { record } of this.#workers.values()) if (record.gone_at === undefined) return false;

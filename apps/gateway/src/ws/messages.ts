@@ -4,7 +4,7 @@
  */
 import { type Clock, type Logger, type Timer, TokenBucket } from '@carrierarr/platform';
 import type { ClientMessage, CommandMessage } from '@carrierarr/protocol';
-import { ClientError, clientMessageSchema, DEFAULT_TARGET } from '@carrierarr/protocol';
+import { ClientError, clientMessageSchema } from '@carrierarr/protocol';
 
 import type { Guard } from '../access/guard.js';
 import type { Commands } from '../commands.js';
@@ -224,7 +224,7 @@ export class Messages {
     connection.tell(
       {
         type: 'accepted',
-        target: message.target || DEFAULT_TARGET,
+        target: accepted.target,
         id: message.id,
         execution_id: accepted.execution,
         position: accepted.position,
