@@ -57,7 +57,7 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
   },
   get: {
     group: 'Use',
-    summary: 'List workers, pools, what monitors see, executions (the newest first) or targets.',
+    summary: 'List workers, pools, nodes, what monitors see, executions (the newest first) or targets.',
     load: async () => (await import('./commands/get.js')).get,
   },
   apply: {
@@ -72,7 +72,7 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
   },
   describe: {
     group: 'Use',
-    summary: 'Say all there is of a worker or pool: why it is as it is, and what comes next.',
+    summary: 'Say all there is of a worker, pool or node: why it is as it is, and what comes next.',
     load: async () => (await import('./commands/describe.js')).describe,
   },
   plan: {

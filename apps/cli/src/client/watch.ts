@@ -24,7 +24,10 @@ export type Step =
 const HELD_MESSAGES_MAX = 5000;
 const HELD_CHARACTERS_MAX = 4 * 1024 * 1024;
 /** Errors that say the command cannot be run, rather than that carrierarr failed. */
-const CANNOT_RUN = new Set(['no_script', 'no_runner', 'command_not_allowed', 'cannot_execute']);
+const CANNOT_RUN = new Set([
+  ...['no_script', 'no_runner', 'command_not_allowed', 'cannot_execute'],
+  ...['bad_command', 'node_not_connected', 'agent_refused'],
+]);
 
 /** Exit code for a command that a gateway refused, or that never got to run, for the reason `code`. */
 export function exitCodeOf(code: string | undefined): number {

@@ -8,6 +8,7 @@ import type {
   ResourceEvent,
   WorkerResource,
 } from '@carrierarr/protocol';
+import { facts, type Facts, section } from '../terminal/facts.js';
 import { age, table } from '../terminal/table.js';
 import { visible } from '../terminal/visible.js';
 import { yamlText } from '../terminal/yaml.js';
@@ -16,7 +17,6 @@ import { planText } from './plan-text.js';
 import { conditionOf, hindrance, labelsText, resourceColumns } from './resource-rows.js';
 
 const WORKERS_SHOWN = 20;
-const INDENT = '  ';
 
 /** What is known of a resource beside itself; undefined where the gateway could not say. */
 export interface Surroundings {
@@ -45,19 +45,6 @@ export function describeText(resource: Resource, surroundings: Surroundings, now
     section('Why', `${visible(whyText(resource))}\n`),
     ...(plan === undefined ? [] : [section('Next', `${visible(planText(plan))}\n`)]),
   ].join('');
-}
-
-type Facts = readonly (readonly [name: string, value: string | undefined])[];
-
-/** Names and values one below the other; those without a value are left out. */
-function facts(all: Facts): string {
-  const known = all.filter((each): each is readonly [string, string] => each[1] !== undefined);
-  const width = Math.max(0, ...known.map(([name]) => name.length));
-  return known.map(([name, value]) => `${`${name}:`.padEnd(width + 1)}  ${visible(value)}\n`).join('');
-}
-
-function section(title: string, text: string): string {
-  return `\n${title}:\n${text.replace(/^(?=.)/gm, INDENT)}`;
 }
 
 function ago(time: string, nowMs: number): string {

@@ -1,14 +1,16 @@
-/** `carrierarr describe`: all there is to say of a worker or pool: why it is as it is, and what comes next. */
+/** `carrierarr describe`: all there is to say of a worker, pool or node: why it is as it is, and what comes next. */
 import { defineSchema } from '@carrierarr/platform';
 import type { Execution, Resource, WorkerPoolResource, WorkerResource } from '@carrierarr/protocol';
 import { POOL_LABEL, SYSTEM_SUBJECTS, targetOf } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
+import { FleetApi } from '../client/fleet-api.js';
 import { ResourceApi } from '../client/resource-api.js';
-import { accessSchema, loadClient } from '../client/settings.js';
+import { accessSchema, type GatewayAccess, loadClient } from '../client/settings.js';
 import { isOfAll } from '../client/unreachable.js';
-import { EXIT, Failure } from '../exit.js';
+import { EXIT, Failure, UsageError } from '../exit.js';
 import type { Verb } from '../host.js';
 import { Output } from '../terminal/output.js';
+import { describeNodeText } from './describe-node.js';
 import { describeText, type Surroundings } from './describe-text.js';
 import { parseReferences, type Reference, referenceText } from './references.js';
 
@@ -26,12 +28,14 @@ export const describe: Verb = {
       schema: describeSchema,
       argv,
       host,
-      positionals: 'worker|pool NAME...',
+      positionals: 'worker|pool|node NAME...',
       count: [1, Number.MAX_SAFE_INTEGER],
     });
     if (settings === null) return EXIT.done;
-    const references = parseReferences(settings.positionals);
     const output = new Output(host);
+    const nodeNames = nodeNamesOf(settings.positionals);
+    if (nodeNames !== undefined) return describeNodes(nodeNames, settings.access, output);
+    const references = parseReferences(settings.positionals);
     const api = new ResourceApi(settings.access);
     const commands = new Api(settings.access);
     let missing = 0;
@@ -48,6 +52,39 @@ export const describe: Verb = {
     return missing > 0 ? EXIT.partly : EXIT.done;
   },
 };
+
+/** `node a b`, `nodes a` or `node/a node/b`; undefined for anything else. Throws UsageError. */
+function nodeNamesOf(words: readonly string[]): string[] | undefined {
+  const [first = '', ...rest] = words;
+  if (/^nodes?$/i.test(first)) {
+    if (rest.length === 0) throw new UsageError(`Expected a name after \`${first}\`, got none.`);
+    return rest;
+  }
+  return words.every((word) => /^nodes?\/./i.test(word))
+    ? words.map((word) => word.slice(word.indexOf('/') + 1))
+    : undefined;
+}
+
+async function describeNodes(names: readonly string[], access: GatewayAccess, output: Output): Promise<number> {
+  const api = new FleetApi(access);
+  const commands = new Api(access);
+  let missing = 0;
+  for (const name of names) {
+    const node = await api.node(name);
+    if (node === undefined) {
+      output.notice(`There is no node ${name}.`);
+      missing++;
+      continue;
+    }
+    const executions = await lastExecutions(node.target, commands).catch((error: unknown) => {
+      if (!(error instanceof Failure) || isOfAll(error)) throw error;
+      output.notice(`The executions of node ${name} cannot be shown: ${error.message}`);
+      return undefined;
+    });
+    output.text(`${describeNodeText(node, executions, Date.now())}${names.length > 1 ? '\n' : ''}`);
+  }
+  return missing > 0 ? EXIT.partly : EXIT.done;
+}
 
 interface Means {
   readonly api: ResourceApi;

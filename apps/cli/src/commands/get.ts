@@ -1,4 +1,4 @@
-/** `carrierarr get workers|pools|observed|orphans|executions|targets`. */
+/** `carrierarr get workers|pools|nodes|observed|orphans|executions|targets`. */
 import { defineSchema, formats } from '@carrierarr/platform';
 import type { Execution, TargetState } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
@@ -8,6 +8,7 @@ import type { Host, Verb } from '../host.js';
 import { Output } from '../terminal/output.js';
 import { age } from '../terminal/table.js';
 import { executionColumns } from './executions-table.js';
+import { getNodes } from './get-nodes.js';
 import { getObserved, getOrphans, watchObserved } from './get-observed.js';
 import { getResources, writeItems } from './get-resources.js';
 import { kindOf } from './references.js';
@@ -29,7 +30,7 @@ export const getSchema = defineSchema({
     env: null,
   },
   watch: {
-    doc: 'Go on with each change of workers, pools or what is observed, until Ctrl-C.',
+    doc: 'Go on with each change of workers, pools, nodes or what is observed, until Ctrl-C.',
     format: formats.boolean,
     default: false,
     aliases: ['w'],
@@ -55,7 +56,7 @@ export const getSchema = defineSchema({
   },
 });
 
-const WHAT = 'workers|pools|observed|orphans|executions|targets [NAME...]';
+const WHAT = 'workers|pools|nodes|observed|orphans|executions|targets [NAME...]';
 
 interface Means {
   readonly settings: NonNullable<ReturnType<typeof load>>;
@@ -100,13 +101,18 @@ export const get: Verb = {
         host,
       );
     }
-    const watchable = what === 'observed';
-    refuse('-w', values.watch && !watchable, 'workers, pools and observed');
+    const watchable = ['observed', 'nodes', 'node'].includes(what);
+    refuse('-w', values.watch && !watchable, 'workers, pools, nodes and observed');
     refuse('-l', values.selector !== null, 'workers and pools');
     const means: Means = { settings, names, output };
     const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
     const seen = { access, wanted, format: values.output };
+    const { watch: isWatching, outputWatchEvents: withEvents, giveUpAfter: giveUpAfterMs } = values;
     switch (what) {
+      case 'nodes':
+      case 'node':
+        refuse('--target', values.target !== null, 'executions and targets');
+        return getNodes({ access, names, format: values.output, isWatching, withEvents, giveUpAfterMs }, output, host);
       case 'executions':
       case 'execution':
         return executions(means);
@@ -114,12 +120,8 @@ export const get: Verb = {
       case 'target':
         return targets(means);
       case 'observed':
-        return values.watch
-          ? watchObserved(
-              { ...seen, withEvents: values.outputWatchEvents, giveUpAfterMs: values.giveUpAfter },
-              output,
-              host,
-            )
+        return isWatching
+          ? watchObserved({ ...seen, withEvents, giveUpAfterMs }, output, host)
           : getObserved(seen, output);
       case 'orphans':
       case 'orphan':

@@ -6,8 +6,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { type ConfigValues, defineSchema, formats } from '@carrierarr/platform';
-import { argsSchema, clientIdSchema, targetSchema, verbSchema } from '@carrierarr/protocol';
+import { argsSchema, clientIdSchema, isAgentVerb, targetSchema, verbSchema } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
+import { FleetApi } from '../client/fleet-api.js';
 import { Connection, type IdentifiedCommand } from '../client/connection.js';
 import { Resume } from '../client/resume.js';
 import { Printer } from '../client/printer.js';
@@ -61,6 +62,11 @@ last. Everything after \`--\` is the script's, whatever it is:
   carrierarr run --timeout 10m worker-1 train --epochs 3
   carrierarr run --wait worker-1 deploy -- --wait --id 7
 
+Of a node (a machine with an agent) these verbs go to the agent: exec, drain, shutdown, reboot, pull-model,
+unload-model, restart-service, update-config.
+
+  carrierarr run --wait gpu-1 exec -- uname -a
+
 Exit codes with --wait: that of the script; 124 timed out, 128 + n ended by signal n; 125 carrierarr failed, 126 the
 command cannot be run, 130 Ctrl-C. Ctrl-C asks whether to kill the command or only to stop watching; when input or
 standard error is no terminal, it only stops watching.`;
@@ -81,7 +87,8 @@ export const run: Verb = {
       notes: NOTES,
     });
     if (settings === null) return EXIT.done;
-    const command = commandOf(settings);
+    const command = await located(settings, commandOf(settings), new Output(host));
+    if (!settings.values.wait && isWaitMeant(argv)) new Output(host).notice(WAIT_NOTICE);
     return settings.values.wait ? new WaitingRun(settings, command, host).run() : submitOnly(settings, command, host);
   },
 };
@@ -103,6 +110,29 @@ function commandOf({ positionals, values }: Settings): TargetCommand {
 
 function options({ timeout, idempotent }: Values) {
   return { ...(timeout !== null && { timeout_seconds: timeout / 1000 }), ...(idempotent && { idempotent }) };
+}
+
+/** A node's commands and their output are under its own target, whichever of its names it is called by. */
+async function located({ access }: Settings, command: TargetCommand, output: Output): Promise<TargetCommand> {
+  if (!isAgentVerb(command.command)) return command;
+  try {
+    const node = await new FleetApi(access).node(command.target);
+    if (node === undefined || node.target === command.target) return command;
+    output.notice(`${command.target} is a node; its commands and output are those of ${node.target}.`);
+    return { ...command, target: node.target };
+  } catch (error) {
+    // An older gateway, or one that cannot say now: what follows shows.
+    if (error instanceof GatewayFailure) return command;
+    throw error;
+  }
+}
+
+const WAIT_NOTICE =
+  "`--wait` after `--` was taken for an argument of the command. If it is carrierarr's, put it before the target: " +
+  '`carrierarr run --wait TARGET COMMAND -- ...`.';
+
+function isWaitMeant(argv: readonly string[]): boolean {
+  return argv.at(-1) === '--wait' && argv.includes('--');
 }
 
 interface Checker {

@@ -13,7 +13,7 @@ export const upOwnSchema = defineSchema({
     default: null,
   },
   script: {
-    doc: 'The control script: run as `SCRIPT COMMAND ARGS...` for each command. Without one, commands are refused.',
+    doc: 'The control script: run as `SCRIPT COMMAND ARGS...` for each command. Without one, only agents run commands.',
     format: formats.filePath,
     default: null,
   },

@@ -139,7 +139,7 @@ function announce({ script }: Config, { host, port }: Address, data: string, com
   const flag = url === clientSchema.url.default ? '' : ` --url ${url}`;
   const next =
     script === null
-      ? 'There is no script yet, so commands are refused: start it with `-script FILE`, for example\n' +
+      ? 'There is no script yet, so only agents carry out commands: start it with `-script FILE`, for example\n' +
         `  ${command} up -script scripts/mock-worker.sh\n`
       : 'Open the page, or try in another terminal:\n' +
         `  ${command} run${flag} --wait worker-1 start\n` +
