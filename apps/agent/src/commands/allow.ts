@@ -7,8 +7,8 @@ export interface ExecRequest {
 
 export type ExecAnswer = { ok: true; argv: string[] } | { ok: false; problem: string };
 
-/** Words that mean the same with and without a shell. */
-const PLAIN = /^[\w@%+:,./-][\w@%+=:,./-]*(?: +[\w@%+=:,./-]+)*$/;
+/** Words that mean the same with and without a shell; a first one with `=` in it would set a variable. */
+const PLAIN = /^[\w@%+:,./-]+(?: +[\w@%+=:,./-]+)*$/;
 
 /**
  * The program and its arguments for a request. `allowed` has names (found in PATH), absolute paths, or `*`. A line that

@@ -39,7 +39,7 @@ export interface JournalOptions {
 
 const FILE = 'commands.jsonl';
 /** Delivered commands whose ids are kept. Control planes repeat a command only until they have its result. */
-const DELIVERED_MAX = 2_000;
+const DELIVERED_MAX = 1_000;
 const APPENDED_MAX = 10_000;
 
 export class Journal {
@@ -51,6 +51,8 @@ export class Journal {
   #resultBytes = 0;
   /** One write after the other. */
   #writing: Promise<void> = Promise.resolve();
+  #nextWrite: Promise<void> | undefined;
+  readonly #pending: string[] = [];
 
   constructor(options: JournalOptions) {
     this.#o = options;
@@ -161,21 +163,29 @@ export class Journal {
     for (const { id } of delivered.slice(0, Math.max(0, delivered.length - DELIVERED_MAX))) this.#commands.delete(id);
   }
 
+  /** Lines that come while others are being written share the next write. */
   #append(line: Line): Promise<void> {
-    const write = this.#writing
+    this.#pending.push(`${JSON.stringify(line)}\n`);
+    this.#nextWrite ??= this.#writing
       .catch(() => undefined)
-      .then(async () => {
-        if (this.#appended >= APPENDED_MAX) return this.#rewrite();
-        if (this.#file === undefined) throw new Error('The journal of commands is closed.');
-        await this.#file.appendFile(`${JSON.stringify(line)}\n`);
-        await this.#file.datasync();
-        this.#appended++;
+      .then(() => {
+        this.#nextWrite = undefined;
+        return this.#flush();
       });
-    this.#writing = write;
-    return write;
+    this.#writing = this.#nextWrite;
+    return this.#nextWrite;
   }
 
-  /** What is known now includes the line that would have been appended. */
+  async #flush(): Promise<void> {
+    const lines = this.#pending.splice(0);
+    if (this.#appended + lines.length > APPENDED_MAX) return this.#rewrite();
+    if (this.#file === undefined) throw new Error('The journal of commands is closed.');
+    await this.#file.appendFile(lines.join(''));
+    await this.#file.datasync();
+    this.#appended += lines.length;
+  }
+
+  /** What is known now includes the lines that would have been appended. */
   async #rewrite(): Promise<void> {
     const path = join(this.#o.folder, FILE);
     const lines = [...this.#commands.values()].flatMap(({ id, fence, seenMs, result, isDelivered }): Line[] => [

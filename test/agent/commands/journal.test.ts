@@ -1,0 +1,90 @@
+import { appendFile, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CommandEnd } from '@carrierarr/protocol/agent-control';
+import { afterEach, expect, it } from 'vitest';
+import { Journal } from '../../../apps/agent/src/commands/journal.js';
+import { emptyResult } from '../../../apps/agent/src/commands/running-command.js';
+import { endAgents, temporaryFolder } from '../support/agent-process.js';
+
+afterEach(endAgents);
+
+const BOUNDS = { resultsMax: 100, resultBytesMax: 1024 * 1024 };
+
+async function opened(folder: string, bounds = BOUNDS) {
+  const dropped: string[] = [];
+  const journal = new Journal({ folder, ...bounds, onDropped: ({ id }) => dropped.push(id) });
+  await journal.open();
+  return { journal, dropped };
+}
+
+const result = (id: string, stdout = '') => ({ ...emptyResult(id, 1), stdout, end: CommandEnd.COMMAND_END_EXITED });
+
+it('knows after a restart what was seen, what has ended, and what is delivered', async () => {
+  const folder = await temporaryFolder();
+  const { journal } = await opened(folder);
+  for (const id of ['a', 'b', 'c']) await journal.see(id, 5, 1);
+  await journal.end(result('b', 'text'));
+  await journal.end(result('c', 'text'));
+  await journal.deliver('c');
+  // No close: the process was killed.
+  const { journal: next } = await opened(folder);
+  expect(next.unended().map(({ id, fence }) => [id, fence])).toEqual([['a', 5]]);
+  expect(next.undelivered().map(({ id }) => id)).toEqual(['b']);
+  expect(next.find('b')?.result?.stdout).toBe('text');
+  expect(next.find('c')).toMatchObject({ isDelivered: true, result: { stdout: '' } });
+  expect(next.find('d')).toBeUndefined();
+});
+
+it('ignores a line that was cut off, and goes on behind it', async () => {
+  const folder = await temporaryFolder();
+  const { journal } = await opened(folder);
+  await journal.see('a', 1, 1);
+  await appendFile(join(folder, 'commands.jsonl'), '{"kind":"seen","id":"b"');
+  const { journal: next } = await opened(folder);
+  expect(next.find('a')).toBeDefined();
+  expect(next.find('b')).toBeUndefined();
+  await next.see('c', 1, 1);
+  const { journal: last } = await opened(folder);
+  expect(last.find('c')).toBeDefined();
+});
+
+it('drops the oldest results beyond its bounds, and says which', async () => {
+  const folder = await temporaryFolder();
+  const { journal, dropped } = await opened(folder, { ...BOUNDS, resultsMax: 3 });
+  for (let i = 0; i < 5; i++) {
+    await journal.see(`c${i}`, 1, i);
+    await journal.end(result(`c${i}`));
+  }
+  expect(dropped).toEqual(['c0', 'c1']);
+  expect(journal.undelivered().map(({ id }) => id)).toEqual(['c2', 'c3', 'c4']);
+});
+
+it('bounds the bytes of results, but keeps the newest whatever its size', async () => {
+  const folder = await temporaryFolder();
+  const { journal, dropped } = await opened(folder, { resultsMax: 100, resultBytesMax: 10_000 });
+  for (const [id, bytes] of [
+    ['a', 4_000],
+    ['b', 4_000],
+    ['c', 50_000],
+  ] as const) {
+    await journal.see(id, 1, 1);
+    await journal.end(result(id, 'x'.repeat(bytes)));
+  }
+  expect(dropped).toEqual(['a', 'b']);
+  await journal.deliver('c');
+  expect(journal.resultBytes).toBe(0);
+});
+
+it('forgets ids of delivered commands at last, and keeps its file small', async () => {
+  const folder = await temporaryFolder();
+  const { journal } = await opened(folder);
+  const work: Promise<void>[] = [];
+  for (let i = 0; i < 4_000; i++)
+    work.push(journal.see(`c${i}`, 1, i), journal.end(result(`c${i}`)), journal.deliver(`c${i}`));
+  await Promise.all(work);
+  expect(journal.find('c0')).toBeUndefined();
+  expect(journal.find('c3999')).toBeDefined();
+  const lines = (await readFile(join(folder, 'commands.jsonl'), 'utf8')).split('\n').length;
+  expect(lines).toBeLessThan(12_000);
+  await journal.close();
+});

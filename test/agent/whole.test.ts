@@ -1,0 +1,69 @@
+/** What several parts do together: notices of EC2, the dead-man switch, and a machine whose clock stands still. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HealthState } from '@carrierarr/protocol/agent-control';
+import { afterEach, expect, it } from 'vitest';
+import { FakeClock } from '@carrierarr/platform';
+import { until } from '../support/until.js';
+import { endAgents, startAgent, temporaryFolder } from './support/agent-process.js';
+import { TestControlPlane } from './support/control-plane.js';
+import { endServers, startServer } from './support/http-server.js';
+
+let control: TestControlPlane | undefined;
+afterEach(async () => {
+  await endAgents();
+  control?.stop();
+  control = undefined;
+  await endServers();
+});
+
+it('says at once that its instance will be taken away', async () => {
+  let isTaken = false;
+  const imds = await startServer((request, response) => {
+    if (request.method === 'PUT') return void response.end('token');
+    if (request.url?.endsWith('/instance-id')) return void response.end('i-0abc');
+    if (isTaken && request.url?.endsWith('/spot/instance-action')) {
+      return void response.end('{"action":"terminate","time":"2030-01-01T00:00:00Z"}');
+    }
+    return void response.writeHead(404).end();
+  });
+  control = await TestControlPlane.start();
+  await startAgent({ flags: ['--control-plane', control.address, '--metadata', 'ec2', '--metadata-url', imds.url] });
+  await control.connected();
+  expect(control.registrations[0]).toMatchObject({ instanceId: 'i-0abc' });
+  expect(control.statuses()[0]?.interruption).toBeUndefined();
+  isTaken = true;
+  const told = await until('the status', () =>
+    control?.statuses().find(({ interruption }) => interruption !== undefined),
+  );
+  expect(told).toMatchObject({
+    ...{ draining: true, health: HealthState.HEALTH_STATE_DEGRADED, instanceId: 'i-0abc' },
+    interruption: { kind: 'spot', detail: 'terminate', at: new Date('2030-01-01T00:00:00Z') },
+  });
+});
+
+it('powers the machine off when it is idle, though there is no control plane', async () => {
+  const folder = await temporaryFolder();
+  const off = join(folder, 'off');
+  const clock = new FakeClock();
+  const agent = await startAgent({
+    flags: ['--idle-shutdown', '30m', '--shutdown-command', `touch ${off}`, '--idle-connections=false'],
+    clock,
+  });
+  const isOff = () =>
+    readFile(off).then(
+      () => true,
+      () => false,
+    );
+  const looks = async (minutes: number) => {
+    for (let i = 0; i < minutes * 4; i++) await clock.advanceAsync(15_000);
+  };
+  await looks(29);
+  expect(await isOff()).toBe(false);
+  // Looks take real time, as they ask real services.
+  await until('the machine to be off', async () => {
+    await clock.advanceAsync(15_000);
+    return isOff();
+  });
+  expect(agent.logs()).toContain('idle for too long: powering off');
+});
