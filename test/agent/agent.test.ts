@@ -1,8 +1,17 @@
-import { CancelReason, CommandEnd, CommandType, HealthState, NodeType } from '@carrierarr/protocol/agent-control';
+import {
+  CancelReason,
+  CommandEnd,
+  CommandType,
+  HealthState,
+  NodeType,
+  OutputStream,
+} from '@carrierarr/protocol/agent-control';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isRunning } from '../support/processes.js';
 import { until } from '../support/until.js';
-import { endAgents, startAgent } from './support/agent-process.js';
+import { Journal } from '../../apps/agent/src/commands/journal.js';
+import { emptyResult } from '../../apps/agent/src/commands/running-command.js';
+import { endAgents, startAgent, temporaryFolder } from './support/agent-process.js';
 import { TestControlPlane } from './support/control-plane.js';
 
 const planes: TestControlPlane[] = [];
@@ -139,17 +148,21 @@ describe('commands', () => {
     expect(control.results('c1')[0]?.sequence).toBe(control.logs.get('c1')?.length);
   });
 
-  it('keeps the order of both streams and the facts that the program is told', async () => {
+  it('tells both streams apart, and the program its facts', async () => {
     const { control } = await started();
-    const script = 'echo out; sleep 0.05; echo err >&2; exec printenv EC2_AGENT_TARGET CARRIERARR_EXECUTION_ID';
+    const script = 'echo out; echo err >&2; exec printenv EC2_AGENT_TARGET CARRIERARR_EXECUTION_ID';
     control.command({ commandId: 'c1', argv: ['sh', '-c', script] });
     await control.result('c1');
-    expect(control.text('c1')).toBe('out\nerr\nnode-1\nc1\n');
-    const runs = control.logs.get('c1')?.flatMap((output) => output.runs.map(({ stream, lines }) => [stream, lines]));
-    expect(runs?.slice(0, 2)).toEqual([
-      [1, 1],
-      [2, 1],
-    ]);
+    const linesOf = (wanted: OutputStream) =>
+      (control.logs.get('c1') ?? []).flatMap(({ runs, body }) => {
+        const lines = body.toString().split('\n');
+        return runs.flatMap(({ stream, lines: count }) => {
+          const some = lines.splice(0, count);
+          return stream === wanted ? some : [];
+        });
+      });
+    expect(linesOf(OutputStream.OUTPUT_STREAM_STDOUT)).toEqual(['out', 'node-1', 'c1']);
+    expect(linesOf(OutputStream.OUTPUT_STREAM_STDERR)).toEqual(['err']);
   });
 
   it.each([
@@ -183,8 +196,8 @@ describe('commands', () => {
     let lastSends = 0;
     control.onOutput = ({ body }) => {
       count += 1;
-      // The last entry needs three attempts: a result must not come before it.
-      if (body.toString().endsWith('40')) return ++lastSends < 3 ? 'unavailable' : 'store';
+      // The last entry needs several attempts: a result must not come before it.
+      if (body.toString().endsWith('40')) return ++lastSends < 7 ? 'unavailable' : 'store';
       return count % 5 === 2 ? 'unavailable' : 'store';
     };
     control.command({ commandId: 'c1', argv: ['sh', '-c', 'for i in $(seq 1 40); do echo $i; sleep 0.005; done'] });
@@ -342,5 +355,22 @@ describe('commands', () => {
     expect(agent.logs()).toContain('"afterMs":2700000');
     control.command({ commandId: 'c2', type: CommandType.COMMAND_TYPE_UPDATE_CONFIG, args: { idle: '45' } });
     expect((await control.result('c2')).error).toContain('got "idle"');
+  });
+});
+
+describe('results that wait', () => {
+  it('are sent some at a time, oldest first, until all are confirmed', async () => {
+    const stateDir = await temporaryFolder();
+    const journal = new Journal({ folder: stateDir, resultsMax: 200, resultBytesMax: 1e7, onDropped: () => undefined });
+    await journal.open();
+    const ids = Array.from({ length: 120 }, (_, i) => `c${i}`);
+    await Promise.all(ids.flatMap((id) => [journal.see(id, 1, 1), journal.end({ ...emptyResult(id, 1), end: 1 })]));
+    await journal.close();
+    const control = await plane();
+    const agent = await startAgent({ flags: flagsFor(control), stateDir });
+    await until('the first', () => control.results().length > 0);
+    expect(control.results().length).toBeLessThanOrEqual(50);
+    await until('all', async () => (await agent.metric('carrierarr_agent_undelivered_results')) === 0);
+    expect(control.results().map(({ commandId }) => commandId)).toEqual(ids);
   });
 });

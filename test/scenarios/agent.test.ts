@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { CommandEnd } from '@carrierarr/protocol/agent-control';
+import { CommandEnd, CommandType } from '@carrierarr/protocol/agent-control';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestControlPlane } from '../agent/support/control-plane.js';
 import { isRunning, residentBytes } from '../support/processes.js';
@@ -39,8 +39,8 @@ const FLAGS = [
   '*',
 ];
 
-function agent(): Program {
-  const args = ['agent', '--control-plane', control.address, '--state-dir', join(folder, 'state'), ...FLAGS];
+function agent(flags: readonly string[] = []): Program {
+  const args = ['agent', '--control-plane', control.address, '--state-dir', join(folder, 'state'), ...FLAGS, ...flags];
   const program = startProgram({ name: 'agent', args, listens: /"address":"127\.0\.0\.1:(\d+)","msg":"health/ });
   programs.push(program);
   return program;
@@ -79,6 +79,15 @@ it('ends its command and says so when it is stopped', async () => {
   expect(await program.stop()).toEqual({ code: 0, signal: null });
   expect(isRunning(pid)).toBe(false);
   expect(control.results('c1')[0]).toMatchObject({ end: CommandEnd.COMMAND_END_LOST, error: 'the agent was stopped' });
+});
+
+it('ends itself when told to shut down by `exit`, which ends the task of a sidecar, and reports that it did', async () => {
+  const program = agent(['--shutdown-command', 'exit']);
+  await program.ready();
+  control.command({ commandId: 'c1', type: CommandType.COMMAND_TYPE_SHUTDOWN });
+  expect(await program.ended).toEqual({ code: 0, signal: null });
+  expect(control.results('c1')).toMatchObject([{ success: true, end: CommandEnd.COMMAND_END_EXITED }]);
+  expect(control.text('c1')).toBe('the agent ends itself\n');
 });
 
 it('serves health, readiness and metrics, and is small', async () => {

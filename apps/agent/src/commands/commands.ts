@@ -6,7 +6,7 @@
  *                  └─> on disk ─> accepted ─> runs ─> output taken ─> result on disk ─> sent until confirmed
  */
 import { Redactor, SpoolBudget } from '@carrierarr/execution';
-import type { Clock, Logger, Timer } from '@carrierarr/platform';
+import { type Clock, type Logger, sleep, type Timer } from '@carrierarr/platform';
 import {
   type Ack,
   type CancelCommand,
@@ -42,6 +42,9 @@ export interface CommandsOptions {
 const TICK_MS = 1_000;
 /** A result that is not confirmed is sent again. */
 const RESEND_MS = 10_000;
+/** In a second. */
+const RESULTS_AT_ONCE = 50;
+const RESULT_BYTES_AT_ONCE = 1024 * 1024;
 /** An old control plane may confirm nothing: a stream that lived on for so long has brought it. */
 const OLD_DELIVERED_MS = 10_000;
 /** The control plane ends a command at its timeout; should it not, the agent does, so much later. */
@@ -50,6 +53,8 @@ const COMMAND_ID_CHARS_MAX = 200;
 /** A program of an agent that stops has this long at most before SIGKILL. */
 const STOP_GRACE_MS = 5_000;
 const STOP_MARGIN_MS = 3_000;
+const LAST_WORDS_MS = 2_000;
+const LAST_LOOK_MS = 20;
 
 export class Commands {
   readonly #o: CommandsOptions;
@@ -63,6 +68,7 @@ export class Commands {
   readonly budget: SpoolBudget;
   #timer: Timer | undefined;
   #isStopping = false;
+  #isClosed = false;
   #ending: Promise<unknown>[] = [];
 
   constructor(options: CommandsOptions) {
@@ -122,8 +128,18 @@ export class Commands {
     }, grace);
     await Promise.all(this.#ending);
     timer.cancel();
+    await this.#lastWords();
     this.#timer?.cancel();
+    this.#isClosed = true;
     await this.#journal.close();
+  }
+
+  /** Waits a moment for results to be confirmed, so that they need not be sent again after a restart. */
+  async #lastWords(): Promise<void> {
+    const { clock } = this.#o;
+    const untilMs = clock.monotonicMs() + LAST_WORDS_MS;
+    while (this.#o.link().isUp && this.undelivered > 0 && clock.monotonicMs() < untilMs)
+      await sleep(clock, LAST_LOOK_MS);
   }
 
   /** A stream has opened: what is not delivered is sent over it. */
@@ -257,17 +273,25 @@ export class Commands {
       const silent = link.silentMs;
       if (command.outageGraceMs > 0 && silent >= command.outageGraceMs) command.loseTouch(silent);
     }
-    const now = this.#o.clock.monotonicMs();
     if (!link.isUp) return;
-    for (const seen of this.#journal.undelivered()) {
-      const sent = this.#sentMs.get(seen.id);
-      if (sent === undefined || (link.streamsCommands && now - sent >= RESEND_MS)) this.#sendResult(seen);
-      else if (!link.streamsCommands && now - sent >= OLD_DELIVERED_MS) this.#deliver(seen.id);
-    }
+    this.#sendResults();
   }
 
+  /** Some of them at a time: control planes bound what a stream may say in a second. */
   #sendResults(): void {
-    for (const seen of this.#journal.undelivered()) this.#sendResult(seen);
+    const link = this.#o.link();
+    const now = this.#o.clock.monotonicMs();
+    let count = 0;
+    let bytes = 0;
+    for (const seen of this.#journal.undelivered()) {
+      const sent = this.#sentMs.get(seen.id);
+      const isDue = sent === undefined || (link.streamsCommands && now - sent >= RESEND_MS);
+      if (isDue && count < RESULTS_AT_ONCE && bytes < RESULT_BYTES_AT_ONCE) {
+        this.#sendResult(seen);
+        count += 1;
+        bytes += (seen.result?.stdout.length ?? 0) + (seen.result?.stderr.length ?? 0);
+      } else if (!isDue && !link.streamsCommands && now - sent >= OLD_DELIVERED_MS) this.#deliver(seen.id);
+    }
   }
 
   #sendResult({ id, result }: SeenCommand): void {
@@ -276,6 +300,7 @@ export class Commands {
   }
 
   #deliver(id: string): void {
+    if (this.#isClosed) return;
     this.#sentMs.delete(id);
     this.#journal.deliver(id).catch((error: unknown) => this.#notWritten(error));
   }

@@ -1,7 +1,7 @@
 /** One command from its start to its result. The first thing that happens to it decides how it ended. */
 import { LineSplitter, type Redactor, signalOf } from '@carrierarr/execution';
 import type { Clock, Logger } from '@carrierarr/platform';
-import { type Command, CommandEnd, type CommandResult } from '@carrierarr/protocol/agent-control';
+import { type Command, CommandEnd, type CommandResult, CommandType } from '@carrierarr/protocol/agent-control';
 import type { AgentMetrics } from '../metrics.js';
 import type { OutputSink } from './output-sink.js';
 import { Refusal, type Work, type WorkOutput } from './work.js';
@@ -123,8 +123,10 @@ export class RunningCommand {
     this.#o.sink.stop();
   }
 
-  /** The agent stops. */
+  /** The agent stops; by what it was told here, if this switches the machine off or restarts it. */
   stop(): void {
+    const { type } = this.#o.command;
+    if (type === CommandType.COMMAND_TYPE_SHUTDOWN || type === CommandType.COMMAND_TYPE_REBOOT) return;
     this.#endFor({ kind: 'stopped' });
   }
 
