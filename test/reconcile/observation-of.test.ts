@@ -1,6 +1,6 @@
 /** Whose word counts for a Worker, and when not seeing it means that it is not there. */
-import type { SeenWorker, SourceReport, WorkerSpec } from '@carrierarr/protocol';
-import { hasTags, isMachineOf, machineFacts, observationOf } from '@carrierarr/reconcile';
+import type { SeenWorker, SourceReport, WorkerSpec, WorkerAgent } from '@carrierarr/protocol';
+import { hasTags, idleMsOf, isMachineOf, machineFacts, observationOf } from '@carrierarr/reconcile';
 import { describe, expect, it } from 'vitest';
 import { iso, NOW_MS, record, scriptRecord, worker } from './builders.js';
 
@@ -179,11 +179,39 @@ describe('a machine', () => {
   it('that is there tells a pool how idle and how old it is', () => {
     const gone = record('running', { gone_at: iso(NOW_MS), idle_seconds: 1, launch_time: iso(NOW_MS) });
     const there = record('running', { idle_seconds: 60, launch_time: iso(NOW_MS - 5) });
-    const facts = (...workers: SeenWorker[]) => machineFacts({ workers, fresh: true, polledAtMs: NOW_MS });
+    const facts = (...workers: SeenWorker[]) => machineFacts({ workers, fresh: true, polledAtMs: NOW_MS }, NOW_MS);
     expect(facts(gone, there)).toEqual({ idleSeconds: 60, launchedAtMs: NOW_MS - 5 });
     const unknown = { idleSeconds: undefined, launchedAtMs: undefined };
     expect(facts(gone)).toEqual(unknown);
     // A script may call anything a time.
     expect(facts(record('running', { launch_time: 'yesterday' }))).toEqual(unknown);
+  });
+});
+
+describe('idleness', () => {
+  const agent: WorkerAgent = {
+    ...{ node: 'host', connected: true, instead_of: {} },
+    liveness: 'healthy',
+    type: 'NODE_TYPE_UNSPECIFIED',
+    health: 'HEALTH_STATE_HEALTHY',
+  };
+  const since = { idle_since: iso(NOW_MS - 60_000) };
+  const idle = (fields: Partial<SeenWorker>) => idleMsOf(record('running', fields), NOW_MS);
+
+  it('is what the machine says, or since when its agent says so', () => {
+    expect(idle({})).toBeUndefined();
+    expect(idle({ idle_seconds: 7 })).toBe(7_000);
+    expect(idle({ agent, ...since })).toBe(60_000);
+    expect(idle({ agent, ...since, idle_seconds: 7 })).toBe(60_000);
+    expect(idleMsOf(undefined, NOW_MS)).toBeUndefined();
+  });
+
+  it('ends when an agent with a stream does not say so any more, whatever else is said', () => {
+    expect(idle({ agent, idle_seconds: 7 })).toBeUndefined();
+    expect(idle({ agent: { ...agent, connected: false }, idle_seconds: 7 })).toBe(7_000);
+  });
+
+  it.each(['stale', 'dead'] as const)('of an agent that is %s is not known', (liveness) => {
+    expect(idle({ agent: { ...agent, liveness }, ...since })).toBeUndefined();
   });
 });

@@ -27,6 +27,7 @@ export { type Component, Lifecycle, type LifecycleOptions, type ProcessHost, typ
 export { createLogger, type Logger, type LoggerOptions } from './logger.js';
 export { createMetrics, type MetricsOptions, Registry } from './metrics.js';
 export { OpsServer, type OpsServerOptions } from './ops-server.js';
+export { printable } from './printable.js';
 export { redactUrl } from './redact.js';
 export {
   createRedis,

@@ -278,6 +278,10 @@ export class Keys {
   nodePart(part: `registration:${NodeChannel}` | 'status' | 'heartbeat'): string {
     return this.nodes(part);
   }
+  /** String with an expiry: when a node that was held for dead and ended had last been heard of, epoch ms. */
+  nodeEnded(node: string): string {
+    return this.nodes(`ended:${node}`);
+  }
   /** Hash: node key to `<fence> <since ms> <monitor>`, or `<fence> <end ms>` once its last stream has ended. */
   nodeStreams(): string {
     return this.nodes('streams');

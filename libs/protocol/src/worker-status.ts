@@ -1,5 +1,7 @@
 /** What monitors know of a worker, in the words existing clients read (snake_case; empty optional fields left out). */
 import { z } from 'zod';
+import { LIVENESS_STATES } from './nodes/liveness.js';
+import { HEALTH_STATES, NODE_TYPES } from './nodes/node-record.js';
 
 export const workerStatusSchema = z.looseObject({
   id: z.string().meta({ description: 'Instance id, task ARN, or target.' }),
@@ -26,9 +28,11 @@ export const interruptionSchema = z.object({
 });
 export type Interruption = z.infer<typeof interruptionSchema>;
 
-/** What a provider's monitoring says of a worker. */
+/** What is measured of a worker, by its agent or by its provider's monitoring. */
 export const workerMetricsSchema = z.object({
   cpu_percent: z.number().optional(),
+  memory_percent: z.number().optional(),
+  gpu_percent: z.number().optional().meta({ description: 'Utilization of its GPUs, on average.' }),
   network_in_bytes_per_second: z.number().optional(),
   network_out_bytes_per_second: z.number().optional(),
   status_check_failed: z.boolean().optional(),
@@ -36,20 +40,44 @@ export const workerMetricsSchema = z.object({
 });
 export type WorkerMetrics = z.infer<typeof workerMetricsSchema>;
 
+/** What the agent on a worker says, and whether it is still heard. */
+export const workerAgentSchema = z.object({
+  node: z.string().meta({ description: 'Name of the node, the `id` in the fleet API.' }),
+  liveness: z
+    .enum(LIVENESS_STATES)
+    .meta({ description: '`stale`, `dead`: not heard of for a while. Otherwise what it says of itself.' }),
+  connected: z.boolean().meta({ description: 'It has a stream, so commands reach it.' }),
+  last_seen: time
+    .optional()
+    .meta({ description: 'When it was last heard of; while it is, at most some minutes older than the truth.' }),
+  type: z.enum(NODE_TYPES),
+  health: z.enum(HEALTH_STATES).meta({ description: 'What it last said of itself.' }),
+  version: z.string().optional().meta({ description: 'Of a carrierarr agent.' }),
+  draining: z.literal(true).optional(),
+  instead_of: z
+    .record(z.string(), z.unknown())
+    .meta({ description: 'What the source says in the fields that show what the agent says; null for nothing.' }),
+});
+export type WorkerAgent = z.infer<typeof workerAgentSchema>;
+
 /** A worker as a monitor saw it: what old clients know, and what only newer ones read. */
 export const workerRecordSchema = workerStatusSchema.extend({
   target: z.string().meta({ description: 'The target that its commands go to.' }),
   mapped_by: z
-    .enum(['tag:carrierarr:target', 'tag:Name', 'id', 'resource'])
+    .enum(['tag:carrierarr:target', 'tag:Name', 'id', 'resource', 'node'])
     .meta({ description: 'What made it that target.' }),
   source: z
     .string()
-    .meta({ description: 'Who saw it, such as `ec2/eu-central-1`, `ecs/eu-central-1/prod` or `script`.' }),
+    .meta({ description: 'Who saw it, such as `ec2/eu-central-1`, `ecs/eu-central-1/prod`, `script` or `agents`.' }),
   reason: z.string().optional().meta({ description: 'Why it is in this state, in the words of its provider.' }),
   lifecycle: z.enum(['on-demand', 'spot']).optional(),
   interruption: interruptionSchema.optional(),
   metrics: workerMetricsSchema.optional(),
   idle_seconds: z.number().optional().meta({ description: 'How long it has had nothing to do, as it says itself.' }),
+  idle_since: time.optional().meta({
+    description: 'Since when it has had nothing to do, as its agent says; absent while it has, or is silent.',
+  }),
+  agent: workerAgentSchema.optional(),
   gone_at: time.optional().meta({ description: 'It has vanished; these are its last known facts. Kept for a day.' }),
 });
 export type WorkerRecord = z.infer<typeof workerRecordSchema>;

@@ -1,12 +1,13 @@
 /**
- * Stopping what has nothing to do. A worker is stopped only when it says itself, in a fresh record, that it has been
- * idle for long enough, and nobody's command runs or waits. That it was stopped so is kept in the condition
+ * Stopping what has nothing to do. A worker is stopped only when it says itself, in a fresh record or by an agent that is
+ * still heard, that it has been idle for long enough, and nobody's command runs or waits. That it was stopped so is kept in the condition
  * `IdleStopped`, as its spec still asks for `running`: it runs again when its spec changes, when a window of its
  * schedule opens anew, or when somebody starts it by hand.
  */
 import { durationMsOf, type Condition } from '@carrierarr/protocol';
 import { conditionOf, type Statement } from './conditions.js';
 import type { Wanted } from './desired.js';
+import { idleMsOf } from './observation-of.js';
 import type { Sight } from './sight.js';
 import type { WorkerView } from './worker-view.js';
 
@@ -65,15 +66,15 @@ function limitOf(view: WorkerView): number | undefined {
 
 function isIdle(view: WorkerView, sight: Sight): boolean {
   const limitMs = limitOf(view);
-  const idleSeconds = sight.record?.idle_seconds;
-  if (limitMs === undefined || idleSeconds === undefined || view.busy || view.keepReady !== undefined) return false;
-  return sight.trusted && sight.phase === 'running' && idleSeconds * 1000 >= limitMs;
+  const idleMs = idleMsOf(sight.record, view.nowMs);
+  if (limitMs === undefined || idleMs === undefined || view.busy || view.keepReady !== undefined) return false;
+  return sight.trusted && sight.phase === 'running' && idleMs >= limitMs;
 }
 
 function laterOf(view: WorkerView, sight: Sight, limitMs: number | undefined): { requeueAfterMs?: number } {
-  const idleSeconds = sight.record?.idle_seconds;
-  if (limitMs === undefined || idleSeconds === undefined || sight.phase !== 'running' || paused(view)) return {};
-  return { requeueAfterMs: Math.max(5_000, limitMs - idleSeconds * 1000) };
+  const idleMs = idleMsOf(sight.record, view.nowMs);
+  if (limitMs === undefined || idleMs === undefined || sight.phase !== 'running' || paused(view)) return {};
+  return { requeueAfterMs: Math.max(5_000, limitMs - idleMs) };
 }
 
 /** Why a worker that was stopped for idleness is to run again; undefined while it is not. */

@@ -58,14 +58,32 @@ export function hasTags({ tags = {} }: Pick<SeenWorker, 'tags'>, wanted: Readonl
   return pairs.length > 0 && pairs.every(([key, value]) => Object.hasOwn(tags, key) && tags[key] === value);
 }
 
+/**
+ * How long a machine has had nothing to do, ms; undefined where nobody knows. An agent that is not heard any more says
+ * nothing, whatever it said last; one with a stream knows better than anybody else.
+ */
+export function idleMsOf(record: SeenWorker | undefined, nowMs: number): number | undefined {
+  if (record === undefined) return undefined;
+  const { agent, idle_since: since, idle_seconds: seconds } = record;
+  const isHeard = agent !== undefined && agent.liveness !== 'stale' && agent.liveness !== 'dead';
+  if (isHeard && since !== undefined) return Math.max(0, nowMs - Date.parse(since));
+  if (isHeard && agent.connected) return undefined;
+  return seconds === undefined ? undefined : seconds * 1_000;
+}
+
 /** What pools choose by, of the newest machine that is there. A launch time that is none is not known. */
-export function machineFacts({ workers }: Observation): {
+export function machineFacts(
+  { workers }: Observation,
+  nowMs: number,
+): {
   idleSeconds: number | undefined;
   launchedAtMs: number | undefined;
 } {
   const record = workers.find(({ gone_at }) => gone_at === undefined);
   const launchedAtMs = Date.parse(record?.launch_time ?? '');
-  return { idleSeconds: record?.idle_seconds, launchedAtMs: Number.isNaN(launchedAtMs) ? undefined : launchedAtMs };
+  const idleMs = idleMsOf(record, nowMs);
+  const idleSeconds = idleMs === undefined ? undefined : idleMs / 1_000;
+  return { idleSeconds, launchedAtMs: Number.isNaN(launchedAtMs) ? undefined : launchedAtMs };
 }
 
 function scripted(records: readonly SeenWorker[], { report, toldAtMs }: SourcesView, nowMs: number): Observation {

@@ -115,9 +115,12 @@ export class NodeRegistry {
     return (await this.#call('carrierarrBeatAmqp', [name, JSON.stringify(heartbeat), this.#nodesMax]))[0] === 'ok';
   }
 
-  /** It said by AMQP that it goes. `kept`: it still has a stream. */
-  async deregister(name: string): Promise<'removed' | 'kept' | 'unknown'> {
-    return (await this.#call('carrierarrDeregister', [name]))[0] as 'removed';
+  /**
+   * It said by AMQP that it goes; `saidMs` is when, by its own clock. `kept`: it still has a stream. `outdated`: it has
+   * registered anew since.
+   */
+  async deregister(name: string, saidMs?: number): Promise<'removed' | 'kept' | 'outdated' | 'unknown'> {
+    return (await this.#call('carrierarrDeregister', [name, saidMs ?? '']))[0] as 'removed';
   }
 
   /** Forgets those of these nodes that were not heard of since `beforeMs`. Resolves to how many. */

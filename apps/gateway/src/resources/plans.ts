@@ -84,7 +84,7 @@ export class Plans {
 
   #ofPool(pool: WorkerPoolResource, seen: Seen): PlanBody {
     const nowMs = this.#o.clock.now();
-    const factsOf = (worker: WorkerResource) => machineFacts(observationIn(seen, worker, nowMs));
+    const factsOf = (worker: WorkerResource) => machineFacts(observationIn(seen, worker, nowMs), nowMs);
     const halted = haltOf(pool);
     const plan = planPool({
       ...{ pool, workers: this.#workersOf(pool), nowMs },

@@ -81,7 +81,7 @@ export class Views {
   /** `halted`: why repair of its Workers is. */
   poolView(pool: WorkerPoolResource, halted: string | undefined): PoolView {
     const { fleet, nowMs } = this.#o;
-    const factsOf = (worker: WorkerResource) => machineFacts(this.observationOf(worker));
+    const factsOf = (worker: WorkerResource) => machineFacts(this.observationOf(worker), nowMs());
     return {
       pool,
       workers: fleet.workersOf(pool),

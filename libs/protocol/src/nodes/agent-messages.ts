@@ -1,5 +1,6 @@
 /** What agents send over RabbitMQ, and where. The names and shapes are those of agents in use today. */
 import { z } from 'zod';
+import { targetSchema } from '../names.js';
 
 /** Exchanges, their kinds, and the queues that the control plane reads. All are durable. */
 export const AGENT_EXCHANGES = {
@@ -14,16 +15,15 @@ export const AGENT_EXCHANGES = {
   commands: { name: 'agents.commands', type: 'topic' },
 } as const;
 
-const nodeId = z.string().min(1).max(200);
+/** It becomes a name, and perhaps a target. */
+const nodeId = targetSchema;
 const text = z
   .string()
   .max(1_000)
   .nullish()
   .transform((value) => value ?? '');
-const figure = z
-  .number()
-  .nullish()
-  .transform((value) => value ?? 0);
+const maybeFigure = z.number().nullish();
+const figure = maybeFigure.transform((value) => value ?? 0);
 
 export const amqpRegistrationSchema = z.looseObject({
   action: z.enum(['register', 'deregister']),
@@ -33,8 +33,18 @@ export const amqpRegistrationSchema = z.looseObject({
   public_ip: text,
   region: text,
   az: text,
-  capabilities: z.record(z.string(), z.unknown()).nullish(),
-  timestamp: z.unknown(),
+  capabilities: z
+    .looseObject({
+      gpu: z.boolean().nullish(),
+      gpu_model: text,
+      gpu_count: maybeFigure,
+      gpu_memory_mb: maybeFigure,
+      cpu_cores: maybeFigure,
+      memory_mb: maybeFigure,
+      disk_mb: maybeFigure,
+    })
+    .nullish(),
+  timestamp: z.unknown().optional(),
 });
 export type AmqpRegistration = z.infer<typeof amqpRegistrationSchema>;
 
@@ -63,6 +73,6 @@ export const amqpHeartbeatSchema = z.looseObject({
       models_loaded: z.array(z.string().max(500)).max(1_000).nullish(),
     })
     .nullish(),
-  timestamp: z.unknown(),
+  timestamp: z.unknown().optional(),
 });
 export type AmqpHeartbeat = z.infer<typeof amqpHeartbeatSchema>;

@@ -54,6 +54,8 @@ export const nodeRegistrationSchema = z.object({
   features: z.array(z.string()).default([]),
   agent_version: text,
   registered_ms: z.number(),
+  /** When it said so by its own clock, if it told. Compares with nothing but what the same agent says later. */
+  said_ms: z.number().optional(),
 });
 export type NodeRegistration = z.infer<typeof nodeRegistrationSchema>;
 

@@ -163,10 +163,19 @@ changed(key)
 return {'ok', key}
 `);
 
-/** A: 1 name. It said over AMQP that it goes. Returns {'removed', key} | {'kept', key}: it has a stream | {'unknown'}. */
+/**
+ * A: 1 name · 2 when it said so by its own clock, epoch ms, or ''. It said over AMQP that it goes.
+ * Returns {'removed', key} | {'kept', key}: it has a stream | {'outdated', key}: it registered anew since | {'unknown'}.
+ */
 const DEREGISTER = registryScript(`
 local key = resolve(A[1])
 if not isKnown(key) then return {'unknown'} end
+-- Several monitors read the queue, so an agent that restarts may be heard in the wrong order.
+local registration = A[2] ~= '' and redis.call('HGET', K_REG_AMQP, key)
+if registration then
+  local said = tonumber(cjson.decode(registration).said_ms)
+  if said and said > tonumber(A[2]) then return {'outdated', key} end
+end
 local stream = redis.call('HGET', K_STREAMS, key)
 if stream and string.match(stream, '^%d+ %d+ ') then
   redis.call('HDEL', K_REG_AMQP, key)
