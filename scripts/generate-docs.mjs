@@ -117,7 +117,7 @@ async function metrics() {
   const parts = [
     { title: 'Gateway', create: createGateway, config: defaultsOf(gatewaySchema) },
     { title: 'Runner', create: createRunner, config: { ...defaultsOf(runnerSchema), script: 'control-script' } },
-    { title: 'Monitor', create: createMonitor, config: defaultsOf(monitorSchema) },
+    { title: 'Monitor', create: createMonitor, config: { ...defaultsOf(monitorSchema), rabbitmqUrl: 'amqp://broker' } },
     { title: 'Agent', create: (await loadAgent()).createAgent, config: defaultsOf(agentSchema) },
   ];
   const sections = [];
@@ -166,6 +166,7 @@ const EXAMPLES = {
   id: '01kanhfj7e5xkz3d9q4r8m2v6t-07',
   ...{ kind: 'Worker', name: 'worker-1', part: 'status', channel: 'grpc' },
   execution: '01kanhfj7e5xkz3d9q4r8m2v6t-07',
+  node: 'i-0123456789abcdef0',
 };
 
 /** Names from the code itself, called with example arguments; meanings from its docstrings. */

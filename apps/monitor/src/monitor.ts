@@ -20,6 +20,8 @@ import {
   DrainQueue,
   ExecutionHistory,
   Leadership,
+  NodeFollow,
+  NodeRegistry,
   OrphanStore,
   OutputLog,
   ResourceEvents,
@@ -27,6 +29,9 @@ import {
   ResourceStore,
   WorkerStatusStore,
 } from '@carrierarr/store';
+import { AgentQueues } from './agents/amqp/agent-queues.js';
+import { createAmqpMetrics } from './agents/amqp/metrics.js';
+import { createNodesMetrics } from './agents/nodes/metrics.js';
 import { randomMonitorId } from './config.js';
 import { Election, type Term } from './leader/election.js';
 import { LeaderChannel } from './leader/leader-channel.js';
@@ -46,7 +51,7 @@ export interface MonitorOptions {
   redisSettings: RedisSettings;
   logger: Logger;
   metrics: Registry;
-  /** Gets checks named `redis`, `leader` and `sources`. */
+  /** Gets checks named `redis`, `leader` and `sources`, and `rabbitmq` where that is read. */
   readiness: Readiness;
   clock?: Clock;
 }
@@ -105,6 +110,13 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
     onError: (error) => logger.debug({ err: error }, 'resources could not be followed; trying again'),
   });
   const fleet = new Fleet(follow);
+  const registry = new NodeRegistry({ connection, keys });
+  const nodes = {
+    ...{ connection, keys, registry, follow: new NodeFollow({ connection, keys }) },
+    limits: { staleMs: config.staleTimeout, deadMs: Math.max(config.staleTimeout, config.deadThreshold) },
+    isEndingDead: config.autoTerminateDead,
+    metrics: createNodesMetrics(options.metrics),
+  };
   const metrics = {
     election: createElectionMetrics(options.metrics),
     observe: createObserveMetrics(options.metrics),
@@ -145,7 +157,7 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
     failing.clear();
     leading = new Leading(
       {
-        ...{ fleet, observer, logger, clock, monitor: id, metrics, onReport: showSources },
+        ...{ fleet, observer, logger, clock, monitor: id, metrics, nodes, onReport: showSources },
         status: new WorkerStatusStore({ connection, keys }),
         orphans: new OrphanStore({ connection, keys }),
         others: new Others({ connection, keys }),
@@ -179,6 +191,16 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
     onVacancy: () => election.nudge(),
     onTrouble: (error) => logger.debug({ err: error }, 'the channel of the leader'),
   });
+
+  const { rabbitmqUrl: url, rabbitmqVhost: vhost } = config;
+  const agentQueues =
+    url === null
+      ? undefined
+      : new AgentQueues({
+          ...{ url, vhost, clock, logger, readiness, monitor: id },
+          registry,
+          metrics: createAmqpMetrics(options.metrics),
+        });
 
   const onReady = () => readiness.set('redis', true);
   const onClose = () => readiness.set('redis', false, 'no connection to Redis');
@@ -218,13 +240,14 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
       onReady();
       channel.start();
       election.start();
+      await agentQueues?.start();
       logger.info({ monitor: id, reconciles: config.reconcile }, 'monitor watches');
     },
 
     async stop() {
       readiness.set('leader', false, 'stopping');
       channel.stop();
-      await Promise.race([election.stop(), sleep(ownClock, STOP_MARGIN_MS)]);
+      await Promise.all([agentQueues?.stop(), Promise.race([election.stop(), sleep(ownClock, STOP_MARGIN_MS)])]);
       connection.off('ready', onReady);
       connection.off('close', onClose);
       follow.stop();

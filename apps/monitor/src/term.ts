@@ -13,9 +13,15 @@ import {
   type StatusSnapshot,
   type WorkerStatusStore,
 } from '@carrierarr/store';
+import { AGENTS_SOURCE, withoutAgent } from './agents/nodes/agent-facts.js';
+import { DeadNodes, type DeadNodesOptions } from './agents/nodes/dead-nodes.js';
+import { LOOK_EVERY_MS, Nodes, type NodesOptions } from './agents/nodes/nodes.js';
+import type { NodesPlan } from './agents/nodes/plan.js';
 import type { Term } from './leader/election.js';
 import type { Observer } from './observe/observer.js';
 import type { StatusChange as PolledChange } from './observe/poller.js';
+import { pause } from './pause.js';
+import { recordOf } from './observe/source.js';
 import { Effects, type EffectsOptions } from './reconciler/effects.js';
 import type { Fleet } from './reconciler/fleet.js';
 import { Halts } from './reconciler/halts.js';
@@ -37,6 +43,9 @@ export interface LeadingOptions {
   others: Pick<Others, 'on'>;
   stores: Pick<EffectsOptions, 'resources' | 'commands' | 'drain' | 'events'> &
     Pick<InFlightOptions, 'store' | 'history'>;
+  /** Machines with agents. */
+  nodes: Pick<NodesOptions, 'follow' | 'registry' | 'limits' | 'metrics'> &
+    Pick<DeadNodesOptions, 'connection' | 'keys'> & { isEndingDead: boolean };
   /** Whether to act, or only to watch. */
   isReconciling: boolean;
   isCollectingOrphans: boolean;
@@ -59,7 +68,10 @@ export class Leading {
   readonly views: Views;
   readonly #inFlight: InFlight;
   readonly #orphans: Orphans;
+  readonly #nodes: Nodes;
   readonly #reconciler: Reconciler | undefined;
+  /** Publications follow each other: each says what was known when its turn came. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: LeadingOptions, term: Term) {
     this.#o = options;
@@ -87,6 +99,7 @@ export class Leading {
       ...{ fence, fleet, observed, effects, nowMs, metrics: metrics.reconcile, logger, store: options.orphans },
       isCollecting: options.isCollectingOrphans && options.isReconciling,
     });
+    this.#nodes = this.#makeNodes(effects);
     if (!options.isReconciling) return;
     const halts = new Halts({ fleet, views, nowMs });
     this.#reconciler = new Reconciler({
@@ -111,10 +124,16 @@ export class Leading {
     let unlisten = () => {};
     const snapshot = await status.read(clock.now());
     if (signal.aborted) return;
-    this.#observed.load(snapshot);
+    // What agents say is theirs, and no source's to keep.
+    const known = { ...snapshot, workers: snapshot.workers.map(withoutAgent) };
+    const hasLooked = await this.#nodes.begin(snapshot.workers.map(recordOf), snapshot.sources);
+    this.#observed.load(hasLooked ? snapshot : known);
+    let following: Promise<void> | undefined;
     try {
-      await observer.start(snapshot);
-      await this.#forgetUnpolled(snapshot);
+      await this.#lookAtNodes();
+      await observer.start(known);
+      await this.#forgetUnpolled(known);
+      following = this.#followNodes();
       // After the observer: which sources there are decides whose word counts.
       if (!signal.aborted) this.#reconciler?.start();
       unlisten = fleet.onChange((change) => {
@@ -126,9 +145,72 @@ export class Leading {
     } finally {
       unlisten();
       this.#inFlight.stop();
-      await Promise.all([observer.stop(), this.#reconciler?.drained()]);
+      await Promise.all([observer.stop(), this.#reconciler?.drained(), following]);
+      this.#nodes.stop();
     }
   }
+
+  // --- nodes -----------------------------------------------------------------------------------------------------
+
+  #makeNodes(effects: Effects): Nodes {
+    const { nodes, stores, monitor, clock, logger, fleet } = this.#o;
+    const { follow, registry, limits, metrics, connection, keys } = nodes;
+    const deadNodes = new DeadNodes({
+      ...{ connection, keys, monitor, clock, logger, metrics, fence: this.#term.fence },
+      ...{ commands: stores.commands, drain: stores.drain },
+      async onEnded({ node, target }, verb, execution) {
+        const message = `Its agent (${node.name}) is dead: ${verb} was given (execution ${execution}).`;
+        for (const name of fleet.namesAt(target))
+          await effects.tell('Worker', name, [{ type: 'Warning', reason: 'AgentDead', message }]);
+      },
+    });
+    return new Nodes({
+      ...{ follow, registry, limits, metrics, clock, logger },
+      deadNodes: nodes.isEndingDead ? deadNodes : undefined,
+    });
+  }
+
+  async #followNodes(): Promise<void> {
+    const { signal } = this.#term;
+    const { clock } = this.#o;
+    while (!signal.aborted) {
+      await pause(clock, LOOK_EVERY_MS, signal);
+      if (!signal.aborted) await this.#lookAtNodes();
+    }
+  }
+
+  /** Never rejects: the next look makes up for one that failed. */
+  async #lookAtNodes(): Promise<void> {
+    const { signal } = this.#term;
+    try {
+      await this.#nodes.look();
+      const plan = await this.#inTurn(() => this.#publishNodes());
+      if (!signal.aborted) await this.#nodes.act(plan);
+    } catch (error) {
+      if (error instanceof DeposedError) this.#term.deposed(error);
+      else if (!signal.aborted) this.#nodes.failed(error);
+    }
+  }
+
+  async #publishNodes(): Promise<NodesPlan> {
+    this.#term.signal.throwIfAborted();
+    const { plan, change, done } = this.#nodes.plan();
+    if (change !== undefined) {
+      const version = await this.#o.status.publish(this.#term.fence, change);
+      const seen = this.#observed.apply(change, version);
+      this.#reconciler?.published(change.report, seen, true);
+    }
+    done();
+    return plan;
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(act);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  // --- what sources say ------------------------------------------------------------------------------------------
 
   /**
    * What a source had to tell that is not polled any more (a region taken out of the configuration) is nobody's to keep: it
@@ -136,7 +218,7 @@ export class Leading {
    */
   async #forgetUnpolled({ workers, sources }: StatusSnapshot): Promise<void> {
     const { status, observer, logger } = this.#o;
-    const polled = new Set(observer.sources);
+    const polled = new Set([...observer.sources, AGENTS_SOURCE]);
     try {
       for (const report of sources.filter(({ source }) => !polled.has(source))) {
         const removed = workers.filter(({ source }) => source === report.source).map(({ id }) => id);
@@ -153,9 +235,13 @@ export class Leading {
 
   /** Publishes the outcome of a poll, and has those looked at whom it concerns. */
   async publish(report: SourceReport, polled: PolledChange): Promise<void> {
+    return this.#inTurn(() => this.#publish(report, polled));
+  }
+
+  async #publish(report: SourceReport, polled: PolledChange): Promise<void> {
     const { status, onReport, logger } = this.#o;
     this.#term.signal.throwIfAborted();
-    const change: StatusChange = { report, ...polled };
+    const change: StatusChange = { report, ...polled, upserts: this.#nodes.takeIn(polled) };
     try {
       const wasOk = this.#observed.report(report.source)?.ok ?? true;
       const version = await status.publish(this.#term.fence, change);

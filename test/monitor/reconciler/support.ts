@@ -8,11 +8,14 @@ import {
   type DeposedError,
   DrainQueue,
   Leadership,
+  NodeFollow,
+  NodeRegistry,
   OrphanStore,
   ResourceFollow,
   WorkerStatusStore,
 } from '@carrierarr/store';
 import { Fleet } from '../../../apps/monitor/src/reconciler/fleet.js';
+import { createNodesMetrics } from '../../../apps/monitor/src/agents/nodes/metrics.js';
 import { createQueueMetrics, createReconcileMetrics } from '../../../apps/monitor/src/reconciler/metrics.js';
 import { Others } from '../../../apps/monitor/src/reconciler/others.js';
 import { Leading, type LeadingOptions } from '../../../apps/monitor/src/term.js';
@@ -25,7 +28,10 @@ const POLL_MS = 50;
 const RUNNER = { id: 'runner', incarnation: '1' };
 
 /** Parts of a leader that are not as usual. */
-type Otherwise = Partial<Omit<LeadingOptions, 'stores'>> & { stores?: Partial<LeadingOptions['stores']> };
+type Otherwise = Partial<Omit<LeadingOptions, 'stores' | 'nodes'>> & {
+  stores?: Partial<LeadingOptions['stores']>;
+  nodes?: Partial<LeadingOptions['nodes']>;
+};
 
 /** A machine as EC2 shows it. */
 export function machine(target: string, state = 'running', more: Partial<WorkerRecord> = {}): WorkerRecord {
@@ -49,6 +55,7 @@ export async function installation(redis: TestRedis) {
   const drain = new DrainQueue(connection, keys);
   const status = new WorkerStatusStore({ connection, keys });
   const orphans = new OrphanStore({ connection, keys });
+  const registry = new NodeRegistry({ connection, keys });
   const leadership = new Leadership({ connection, keys, leaseMs: 600_000 });
   const logger = createLogger({ program: 'test', level: process.env['TEST_LOG'] ?? 'silent' });
   const follow = new ResourceFollow({
@@ -66,7 +73,7 @@ export async function installation(redis: TestRedis) {
     const hold = await leadership.hold(`leader-${(holders += 1)}`);
     if (!hold.leads) throw new Error('another leads');
     await leadership.raise(hold.fence);
-    const registry = createMetrics({ program: 'test', version: 'test', hasProcessMetrics: false });
+    const metrics = createMetrics({ program: 'test', version: 'test', hasProcessMetrics: false });
     const controller = new AbortController();
     let deposedBy: DeposedError | undefined;
     const nudged: (string | undefined)[] = [];
@@ -80,23 +87,31 @@ export async function installation(redis: TestRedis) {
     };
     let begin: () => void = () => undefined;
     const hasBegun = new Promise<void>((resolve) => (begin = resolve));
-    const observer = {
-      start: async () => begin(),
+    let restored: readonly WorkerRecord[] = [];
+    const observer: LeadingOptions['observer'] = {
+      async start({ workers }) {
+        restored = workers;
+        begin();
+      },
       stop: async () => {},
       nudge: (source?: string) => void nudged.push(source),
       expectChange() {},
       sources: [EC2],
     };
-    const { stores, ...others } = more;
+    const { stores, nodes, ...others } = more;
     const leading = new Leading(
       {
         ...{ fleet, status, orphans, observer, logger, clock: systemClock, monitor: 'monitor', onReport() {} },
         others: new Others({ connection, keys }),
+        nodes: {
+          ...{ connection, keys, registry, follow: new NodeFollow({ connection, keys }), isEndingDead: false },
+          ...{ limits: { staleMs: 120_000, deadMs: 300_000 }, metrics: createNodesMetrics(metrics), ...nodes },
+        },
         stores: { resources, commands, drain, events, store: commands, history, ...stores },
         ...{ isReconciling: true, isCollectingOrphans: false, concurrency: 4, resyncMs: 600_000 },
         metrics: {
-          queue: createQueueMetrics(registry, 'test', () => performance.now()),
-          reconcile: createReconcileMetrics(registry, 4),
+          queue: createQueueMetrics(metrics, 'test', () => performance.now()),
+          reconcile: createReconcileMetrics(metrics, 4),
         },
         ...others,
       },
@@ -114,6 +129,8 @@ export async function installation(redis: TestRedis) {
     };
     const handle = {
       ...{ fence: hold.fence, nudged },
+      /** What its sources begin with. */
+      restored: () => restored,
       deposedBy: () => deposedBy,
       /** A complete poll that shows these machines anew. */
       poll: (upserts: WorkerRecord[], removed: string[] = []) => leading.publish(report(true), { upserts, removed }),
@@ -131,7 +148,7 @@ export async function installation(redis: TestRedis) {
       /** A poll that failed. */
       failedPoll: () => leading.publish({ ...report(false), error: 'no answer' }, { upserts: [], removed: [] }),
       async metric(name: string, labels: Record<string, string> = {}) {
-        const found = await registry.getSingleMetric(name)?.get();
+        const found = await metrics.getSingleMetric(name)?.get();
         const matching = found?.values.filter((value) =>
           Object.entries(labels).every(([label, text]) => (value.labels as Record<string, unknown>)[label] === text),
         );
@@ -160,7 +177,7 @@ export async function installation(redis: TestRedis) {
   }
 
   return {
-    ...{ desired, keys, resources, commands, history, status, orphans, fleet, lead, connection },
+    ...{ desired, keys, resources, commands, history, status, orphans, registry, fleet, lead, connection },
 
     /** Somebody gives a command by hand. */
     async byHand(target: string, command: string): Promise<string> {

@@ -51,7 +51,9 @@ export class Observed {
     for (const [id, ms] of Object.entries(seen)) this.#seenMs.set(id, ms);
     for (const record of upserts) {
       const seenMs = this.#seenMs.get(record.id);
-      const observed_at = seenMs === undefined ? report.polled_at : new Date(seenMs).toISOString();
+      // Not always of this report: what an agent says comes between the polls of the source that has its machine.
+      const polledAt = this.#reports.get(record.source)?.polled_at;
+      const observed_at = seenMs === undefined ? polledAt : new Date(seenMs).toISOString();
       const worker: SeenWorker = { ...record, version, observed_at: observed_at ?? new Date(0).toISOString() };
       const before = this.#byId.get(record.id);
       // The machine may have moved to another target: both have to look.

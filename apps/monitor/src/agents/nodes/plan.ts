@@ -1,0 +1,217 @@
+/**
+ * What follows from what is known of all nodes: which rows of the status change, what happened to whom, and who has died.
+ * Asked twice with the same, the second time nothing follows. Pure.
+ *
+ * Nobody is held for dead, and ended, before a whole period of silence has passed in which somebody listened and this
+ * leader led. Who was held for stale or dead stays so until something is heard of it: that listening began anew is no sign
+ * of life.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import {
+  lastSeenMs,
+  LIVENESS_STATES,
+  type ListeningSince,
+  type Liveness,
+  livenessOf,
+  type LivenessLimits,
+  type NodeRecord,
+  silenceMs,
+  type WorkerRecord,
+} from '@carrierarr/protocol';
+import { type HaltMemory, judgeHalts, NO_HALTS, phaseOfRecord, SCRIPT_SOURCE } from '@carrierarr/reconcile';
+import { type AgentFacts, factsIn, factsOf, isLiving, rowOfNode, withAgent } from './agent-facts.js';
+
+/** A node that was silent for this long is forgotten, ms. */
+export const FORGET_MS = 24 * 3_600_000;
+
+export interface NodesView {
+  /** By key. */
+  nodes: ReadonlyMap<string, NodeRecord>;
+  /** It has a stream, and the monitor that serves it lives. */
+  isStreaming: (node: NodeRecord) => boolean;
+  /** What other sources say of workers, without agents, by id. */
+  workers: ReadonlyMap<string, WorkerRecord>;
+  listening: ListeningSince;
+  limits: LivenessLimits;
+  /** When this leader began, epoch ms. */
+  termStartMs: number;
+  nowMs: number;
+}
+
+/** What a row shows of a node. */
+interface Shown {
+  facts: AgentFacts;
+  /** Id of its row. */
+  row: string;
+  /** Of a row that has no other source: what the node said of itself, which is in it. */
+  own: string | undefined;
+  /** Exactly; rows are coarser. */
+  seenMs: number;
+}
+
+export interface NodesMemory {
+  /** By key of the node. */
+  shown: ReadonlyMap<string, Shown>;
+  /** By id of the row: what it says of its agent. */
+  rows: ReadonlyMap<string, AgentFacts>;
+  /** What a predecessor's rows say of agents, by id, until this leader has looked; */
+  inherited: ReadonlyMap<string, AgentFacts>;
+  /** and those rows, where what they say is known to be published. */
+  published: ReadonlyMap<string, WorkerRecord>;
+  halts: HaltMemory;
+}
+
+export interface NodeEvent {
+  kind: 'joined' | 'stale' | 'dead' | 'back' | 'left';
+  node: string;
+  target: string;
+}
+
+/** A node that is to be ended: its machine is there, as far as anybody knows, and it says nothing. */
+export interface Death {
+  node: NodeRecord;
+  target: string;
+  isStreaming: boolean;
+  /** When it was last heard of: tells one death of a node from another. */
+  seenMs: number;
+}
+
+export interface NodesPlan {
+  upserts: WorkerRecord[];
+  /** Ids of rows that nobody has any more. */
+  removed: string[];
+  events: NodeEvent[];
+  deaths: Death[];
+  /** More than a fifth of all, and more than one, died at once: none of them is to be ended. */
+  isMassDeath: boolean;
+  /** Keys of nodes to forget. */
+  forget: string[];
+  counts: Readonly<Record<Liveness, number>>;
+  memory: NodesMemory;
+}
+
+/** What a predecessor's rows tell. `rows`: as they were published, with what agents say. */
+export function inheritedMemory(rows: readonly WorkerRecord[]): NodesMemory {
+  const inherited = new Map<string, AgentFacts>();
+  const published = new Map(rows.map((row) => [row.id, row]));
+  for (const row of rows) {
+    const facts = factsIn(row);
+    if (facts !== undefined) inherited.set(row.id, facts);
+  }
+  return { shown: new Map(), rows: new Map(inherited), inherited, published, halts: NO_HALTS };
+}
+
+export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
+  const { nodes, workers, nowMs } = view;
+  const shown = new Map<string, Shown>();
+  const rows = new Map<string, AgentFacts>();
+  const upserts: WorkerRecord[] = [];
+  const events: NodeEvent[] = [];
+  const members: Parameters<typeof judgeHalts>[0][number][] = [];
+  const deaths: Death[] = [];
+  const forget: string[] = [];
+  const counts = Object.fromEntries(LIVENESS_STATES.map((state) => [state, 0])) as Record<Liveness, number>;
+
+  for (const node of sorted(nodes)) {
+    const worker = workerOf(node, workers, rows);
+    const row = worker?.id ?? node.key;
+    const before = memory.shown.get(node.key);
+    const factsBefore = before?.facts ?? memory.inherited.get(row);
+    const connected = view.isStreaming(node);
+    const liveness = shownLiveness(node, view, factsBefore, before?.seenMs);
+    const facts = factsOf(node, { liveness, connected, staleMs: view.limits.staleMs, nowMs }, factsBefore);
+    const now: Shown = {
+      facts,
+      row,
+      own: worker === undefined ? saidByItself(node) : undefined,
+      seenMs: lastSeenMs(node),
+    };
+    shown.set(node.key, now);
+    rows.set(row, facts);
+    counts[liveness] += 1;
+    const target = worker?.target ?? node.name;
+    const event = eventOf(factsBefore?.liveness, liveness);
+    if (event !== undefined) events.push({ kind: event, node: node.name, target });
+    if (facts !== factsBefore || before === undefined || before.row !== row || before.own !== now.own) {
+      const record = worker === undefined ? rowOfNode(node, facts) : withAgent(worker, facts);
+      if (!isDeepStrictEqual(record, memory.published.get(row))) upserts.push(record);
+    }
+    if (silenceMs(node, view.listening, nowMs) >= FORGET_MS && liveness === 'dead') forget.push(node.key);
+    if (!isExpected(node, worker)) continue;
+    const bad = isSurelyDead(node, view);
+    members.push({ name: node.key, group: '', wasReady: true, bad });
+    if (bad) deaths.push({ node, target, isStreaming: connected, seenMs: now.seenMs });
+  }
+
+  const removed: string[] = [];
+  for (const [row, facts] of memory.rows) {
+    if (rows.has(row)) continue;
+    const worker = workers.get(row);
+    if (worker === undefined) removed.push(row);
+    else upserts.push(worker);
+    events.push({ kind: 'left', node: facts.node, target: worker?.target ?? facts.node });
+  }
+  const { halted, memory: halts } = judgeHalts(members, memory.halts, nowMs);
+  return {
+    ...{ upserts, removed, events, deaths, forget, counts, isMassDeath: halted.size > 0 },
+    memory: { shown, rows, inherited: new Map(), published: new Map(), halts },
+  };
+}
+
+function saidByItself({ registration }: NodeRecord): string {
+  return JSON.stringify([registration?.public_ip, registration?.nebula_ip, registration?.labels]);
+}
+
+/** Always in one order: where two nodes would be one worker, it is always the same one. */
+function sorted(nodes: ReadonlyMap<string, NodeRecord>): NodeRecord[] {
+  return [...nodes.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** The worker that a node is: by its instance id, else the one that a script manages under its name. */
+function workerOf(
+  node: NodeRecord,
+  workers: ReadonlyMap<string, WorkerRecord>,
+  taken: ReadonlyMap<string, unknown>,
+): WorkerRecord | undefined {
+  const byId = workers.get(node.key) ?? workers.get(node.registration?.instance_id ?? '');
+  if (byId !== undefined && !taken.has(byId.id)) return byId;
+  const byName = workers.get(node.name);
+  return byName?.source === SCRIPT_SOURCE && !taken.has(byName.id) ? byName : undefined;
+}
+
+function shownLiveness(
+  node: NodeRecord,
+  view: NodesView,
+  before: AgentFacts | undefined,
+  exactMs: number | undefined,
+): Liveness {
+  const { listening, limits, nowMs } = view;
+  const liveness = livenessOf(node, listening, limits, nowMs);
+  const seenMs = lastSeenMs(node);
+  const isUnheard = before !== undefined && seenMs <= (exactMs ?? before.seenMs);
+  if (before?.liveness === 'dead' && isUnheard) return 'dead';
+  if (liveness === 'dead' && !isSurelyDead(node, view)) return 'stale';
+  if (before?.liveness === 'stale' && isUnheard && isLiving(liveness)) return 'stale';
+  return liveness;
+}
+
+/** Silent for a whole period in which it was listened for, and this leader led. */
+function isSurelyDead(node: NodeRecord, { listening, limits, termStartMs, nowMs }: NodesView): boolean {
+  const since = Object.fromEntries(
+    Object.entries(listening).map(([channel, ms]) => [channel, Math.max(ms, termStartMs)]),
+  ) as ListeningSince;
+  return livenessOf(node, since, limits, nowMs) === 'dead';
+}
+
+/** Whether anybody expects to hear of it: not of a machine that is stopped, or gone, and not of one that never came. */
+function isExpected(node: NodeRecord, worker: WorkerRecord | undefined): boolean {
+  if (worker !== undefined && phaseOfRecord(worker) !== 'running') return false;
+  return node.registration !== undefined || node.status !== undefined;
+}
+
+function eventOf(before: Liveness | undefined, now: Liveness): NodeEvent['kind'] | undefined {
+  if (before === undefined) return 'joined';
+  if (before === now) return undefined;
+  if (now === 'stale' || now === 'dead') return now;
+  return isLiving(before) ? undefined : 'back';
+}
