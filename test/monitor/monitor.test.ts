@@ -18,7 +18,8 @@ afterEach(async () => {
 afterAll(() => redis.stop());
 
 async function start(prefix: string, name: string, flags: string[] = []) {
-  const argv = ['--redis-url', redis.url, '--redis-key-prefix', prefix, '--monitor-id', name, '--poll', '1s', ...flags];
+  const argv = ['--redis-url', redis.url, '--redis-key-prefix', prefix, '--monitor-id', name, '--poll', '1s'];
+  argv.push('--grpc-addr', 'off', ...flags);
   const loaded = loadConfig({ program: 'monitor', summary: '', schema: monitorSchema, argv, env: {} });
   if (loaded.kind !== 'config') throw new Error('help');
   const metrics = createMetrics({ program: 'monitor', version: 'test', hasProcessMetrics: false });

@@ -5,7 +5,8 @@ import { LOST_AFTER_MS, LostDetector, OBSERVATION_GAP_MS_MAX } from '../../apps/
 
 function lease(overrides: Partial<Lease> = {}): Lease {
   return {
-    ...{ target: 'w', execution: 'x', state: 'running', runner: 'r', incarnation: 'i', beat: '1', closedUntilMs: 0 },
+    ...{ target: 'w', execution: 'x', fence: 1, state: 'running', runner: 'r', incarnation: 'i', beat: '1' },
+    closedUntilMs: 0,
     ...overrides,
   };
 }

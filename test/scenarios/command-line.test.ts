@@ -81,7 +81,7 @@ test('`up` without a script has a runner all the same, and refuses what is for a
   const up = startProgram({
     name: 'up without a script',
     listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
-    args: ['up', '--addr', '127.0.0.1:0', '--state-dir', folder],
+    args: ['up', '--addr', '127.0.0.1:0', '--grpc-addr', '127.0.0.1:0', '--state-dir', folder],
   });
   onTestFinished(async () => {
     await up.stop();

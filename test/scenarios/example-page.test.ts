@@ -30,7 +30,17 @@ async function startUp(): Promise<Program> {
   const up = startProgram({
     name: 'carrierarr up',
     listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
-    args: ['up', '--addr', '127.0.0.1:0', '--script', 'scripts/mock-worker.sh', '--state-dir', join(folder, 'redis')],
+    args: [
+      'up',
+      '--addr',
+      '127.0.0.1:0',
+      '--grpc-addr',
+      '127.0.0.1:0',
+      '--script',
+      'scripts/mock-worker.sh',
+      '--state-dir',
+      join(folder, 'redis'),
+    ],
     env: { MOCK_WORKER_STATE_DIR: join(folder, 'workers'), MOCK_WORKER_SPEED: '5' },
   });
   onTestFinished(async () => {

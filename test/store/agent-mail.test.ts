@@ -74,10 +74,23 @@ it('tells of a kill with the command, and on the channel', async () => {
   await subscriber.ssubscribe(keys.agentMailChannel());
   await m.put('n1', request);
   await m.kill('x1');
-  expect(await m.send('x1', 1, true)).toMatchObject({ kind: 'send', isKilled: true });
-  expect(await m.open()).toEqual([{ execution: 'x1', node: 'n1', request, isKilled: true }]);
+  expect(await m.openExecutions()).toEqual(['x1']);
+  expect(await m.read(['x1', 'gone'])).toEqual([
+    { execution: 'x1', node: 'n1', request, state: 'waiting', isKilled: true },
+  ]);
   await expect.poll(() => heard).toEqual(['x1 n1', 'x1 n1']);
   subscriber.disconnect();
+});
+
+it('never sends a command that was killed before, and sends one again whose kill came later', async () => {
+  const m = mail();
+  await m.put('n1', request);
+  await m.put('n1', { ...request, execution: 'x2' });
+  await m.kill('x1');
+  expect(await m.send('x1', 1, true)).toEqual({ kind: 'never-sent' });
+  await m.send('x2', 1, true);
+  await m.kill('x2');
+  expect(await m.send('x2', 2, true)).toMatchObject({ kind: 'send', isKilled: true });
 });
 
 it('knows since when an agent has been out of reach', async () => {

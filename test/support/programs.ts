@@ -174,6 +174,7 @@ export function startMonitor(options: {
   env?: Record<string, string>;
 }): Program {
   const args = ['monitor', '--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
-  args.push('--monitor-id', options.name, ...(options.flags ?? []));
+  // Several on one machine cannot all have the default port.
+  args.push('--monitor-id', options.name, '--grpc-addr', 'off', ...(options.flags ?? []));
   return startProgram({ name: options.name, listens: LOGGED_PORT, args, ...(options.env && { env: options.env }) });
 }

@@ -42,13 +42,15 @@ export interface OpsProgramOptions<S extends OpsSchema> {
   argv: readonly string[];
   summary: string;
   host: Host;
+  /** Refuses combinations that the schema alone cannot. Throws ConfigError. */
+  validate?: (config: ConfigValues<S>, program: string) => void;
   /** `fail` is for a part that finds it cannot go on. */
   build: (parts: OpsParts<S>, fail: (error: Error) => void) => Component;
 }
 
 /** Runs such a program until a signal; resolves to its exit code. Throws ConfigError. */
 export async function runOpsProgram<S extends OpsSchema>(options: OpsProgramOptions<S>): Promise<number> {
-  const { name, schema, argv, summary, host, build } = options;
+  const { name, schema, argv, summary, host, validate, build } = options;
   const program = `carrierarr ${name}`;
   const loaded = loadConfig({ program, summary, schema, argv, env: host.env, knownEnv: serverEnvNames() });
   if (loaded.kind === 'help') {
@@ -56,6 +58,7 @@ export async function runOpsProgram<S extends OpsSchema>(options: OpsProgramOpti
     return EXIT.done;
   }
   const config = loaded.values;
+  validate?.(config, program);
   const common: ConfigValues<OpsSchema> = config;
   const redis = redisSettings(common, program);
   const logger = createLogger({ program: name, level: common.logLevel, format: common.logFormat });

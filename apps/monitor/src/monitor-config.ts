@@ -9,6 +9,7 @@ import {
   redisSchema,
 } from '@carrierarr/platform';
 import { amqpSchema } from './agents/amqp/config.js';
+import { agentsSchema } from './agents/config.js';
 import { nodesSchema } from './agents/nodes/config.js';
 import { observeSchema } from './config.js';
 import { reconcilerSchema, submissionSchema } from './reconciler/config.js';
@@ -16,7 +17,10 @@ import { reconcilerSchema, submissionSchema } from './reconciler/config.js';
 const HOUR_MS = 3_600_000;
 
 /** What a monitor needs that no gateway has; `carrierarr up` has these beside a gateway's. */
-export const watchSchema = defineSchema({ ...observeSchema, ...reconcilerSchema, ...amqpSchema, ...nodesSchema });
+export const watchSchema = defineSchema({
+  ...{ ...observeSchema, ...reconcilerSchema },
+  ...{ ...agentsSchema, ...amqpSchema, ...nodesSchema },
+});
 
 /** The settings of the `carrierarr monitor` program. */
 export const monitorSchema = defineSchema({

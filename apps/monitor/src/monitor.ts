@@ -1,6 +1,7 @@
 /** Puts a monitor together, and takes it apart in the right order. */
 import { randomBytes } from 'node:crypto';
 import {
+  type Address,
   type Clock,
   type Component,
   createRedis,
@@ -29,9 +30,6 @@ import {
   ResourceStore,
   WorkerStatusStore,
 } from '@carrierarr/store';
-import { AgentQueues } from './agents/amqp/agent-queues.js';
-import { createAmqpMetrics } from './agents/amqp/metrics.js';
-import { createNodesMetrics } from './agents/nodes/metrics.js';
 import { randomMonitorId } from './config.js';
 import { Election, type Term } from './leader/election.js';
 import { LeaderChannel } from './leader/leader-channel.js';
@@ -51,7 +49,9 @@ export interface MonitorOptions {
   redisSettings: RedisSettings;
   logger: Logger;
   metrics: Registry;
-  /** Gets checks named `redis`, `leader` and `sources`, and `rabbitmq` where that is read. */
+  /**
+   * Gets checks named `redis`, `leader` and `sources`, `rabbitmq` where that is read, and `agents` if agents are served.
+   */
   readiness: Readiness;
   clock?: Clock;
 }
@@ -62,6 +62,8 @@ export interface MonitorComponent extends Component {
   readonly id: string;
   /** The fence of its term, while it leads. */
   readonly fence: number | undefined;
+  /** Where it listens for agents; undefined while it does not. */
+  readonly agentsAddress: Address | undefined;
   start(): Promise<void>;
   stop(): Promise<void>;
   readonly stopDeadlineMs: number;
@@ -90,8 +92,7 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
   for (const each of [connection, lease]) defineScripts(each);
 
   const history = new ExecutionHistory(connection, keys);
-  const commands = new CommandStore({
-    ...{ connection, keys },
+  const bounds = {
     history: {
       entriesMax: config.historyEntries,
       bytesMax: config.historyBytes,
@@ -101,7 +102,8 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
     queueLengthMax: config.queueLengthMax,
     pendingTargetsMax: config.pendingTargetsMax,
     idempotencyMs: config.idempotencyWindow,
-  });
+  };
+  const commands = new CommandStore({ connection, keys, ...bounds });
   const drain = new DrainQueue(connection, keys);
   const resources = new ResourceStore({ connection, keys });
   const clock = new RedisClock(ownClock, () => commands.redisNowMs());
@@ -202,6 +204,14 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
           metrics: createAmqpMetrics(options.metrics),
         });
 
+  const agents =
+    config.grpcAddr === 'off'
+      ? undefined
+      : createAgentSide({
+          ...{ config, redisSettings, subscriber, keys, clock, logger, readiness, metrics: options.metrics },
+          ...{ addr: config.grpcAddr, monitor: holder, commands: bounds },
+        });
+
   const onReady = () => readiness.set('redis', true);
   const onClose = () => readiness.set('redis', false, 'no connection to Redis');
   const disconnect = () => {
@@ -214,6 +224,9 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
     stopDeadlineMs: STOP_DEADLINE_MS,
     get fence() {
       return election.fence;
+    },
+    get agentsAddress() {
+      return agents?.address;
     },
 
     async start() {
@@ -229,6 +242,7 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
         await checkStoreFormat(connection, keys);
         await clock.start();
         await follow.start();
+        await agents?.start();
       } catch (error) {
         clock.stop();
         follow.stop();
@@ -247,7 +261,10 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
     async stop() {
       readiness.set('leader', false, 'stopping');
       channel.stop();
-      await Promise.all([agentQueues?.stop(), Promise.race([election.stop(), sleep(ownClock, STOP_MARGIN_MS)])]);
+      await Promise.all([
+        agentQueues?.stop(),
+        Promise.race([Promise.all([election.stop(), agents?.stop()]), sleep(ownClock, STOP_MARGIN_MS)]),
+      ]);
       connection.off('ready', onReady);
       connection.off('close', onClose);
       follow.stop();

@@ -25,8 +25,20 @@ export type MailLook =
   /** Redis has forgotten it. */
   | { kind: 'gone' };
 
+/** One mail, as a monitor sees it. */
+export interface OpenMail {
+  execution: string;
+  node: string;
+  /** Undefined if it cannot be read: a newer runner wrote it. */
+  request: AgentRequest | undefined;
+  state: 'waiting' | 'sent' | 'accepted';
+  isKilled: boolean;
+}
+
 export type MailSendAnswer =
   | { kind: 'send'; request: AgentRequest; isKilled: boolean }
+  /** Its end was asked for before it was ever sent. From now on nobody sends it. */
+  | { kind: 'never-sent' }
   /** It was sent before, to an agent that would run it twice. */
   | { kind: 'already' }
   /** Nobody waits for it any more, or it has ended. */
@@ -100,7 +112,7 @@ export class AgentMail {
       mayRepeat ? '1' : '',
       streamFence,
     ]);
-    if (what !== 'send') return { kind: what === 'already' ? 'already' : 'gone' };
+    if (what !== 'send') return { kind: what as 'never-sent' | 'already' | 'gone' };
     return { kind: 'send', request: agentRequestSchema.parse(JSON.parse(String(request))), isKilled: kill === '1' };
   }
 
@@ -135,15 +147,19 @@ export class AgentMail {
     return Number((await this.#connection.hget(this.#keys.agentMail(execution), 'fence')) ?? 0);
   }
 
-  /** All that is under way, with its node and, as `target` and `fence`, the lease that it must have. */
-  async open(): Promise<{ execution: string; node: string; request: AgentRequest | undefined; isKilled: boolean }[]> {
-    const executions = await this.openExecutions();
+  /** All that is under way. */
+  async open(): Promise<OpenMail[]> {
+    return this.read(await this.openExecutions());
+  }
+
+  /** Those of these that are under way: not removed, and not ended. */
+  async read(executions: readonly string[]): Promise<OpenMail[]> {
     const mails = await Promise.all(
       executions.map((execution) =>
-        this.#connection.hmget(this.#keys.agentMail(execution), 'node', 'request', 'kill', 'result'),
+        this.#connection.hmget(this.#keys.agentMail(execution), 'node', 'request', 'state', 'kill', 'result'),
       ),
     );
-    return mails.flatMap(([node, request, kill, result], i) =>
+    return mails.flatMap(([node, request, state, kill, result], i) =>
       node == null || result != null
         ? []
         : [
@@ -151,6 +167,7 @@ export class AgentMail {
               execution: executions[i] as string,
               node,
               request: request == null ? undefined : agentRequestSchema.safeParse(JSON.parse(request)).data,
+              state: state as OpenMail['state'],
               isKilled: kill === '1',
             },
           ],

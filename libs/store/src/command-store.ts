@@ -87,6 +87,8 @@ export type KillAnswer =
 export interface Lease {
   target: string;
   execution: string;
+  /** Of the execution's present start. */
+  fence: number;
   state: 'running' | 'closed';
   runner: string;
   incarnation: string;
@@ -314,6 +316,7 @@ export class CommandStore {
     return {
       target,
       execution: fields['exec'],
+      fence: Number(fields['fence'] ?? 0),
       state: fields['state'] === 'closed' ? 'closed' : 'running',
       runner: fields['runner'] ?? '',
       incarnation: fields['incarnation'] ?? '',

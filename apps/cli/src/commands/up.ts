@@ -7,7 +7,7 @@ import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createGateway, gatewaySchema, validateGatewayConfig } from '@carrierarr/gateway';
-import { createMonitor, watchSchema } from '@carrierarr/monitor';
+import { createMonitor, validateAgentsConfig, watchSchema } from '@carrierarr/monitor';
 import {
   type Address,
   type Component,
@@ -55,6 +55,7 @@ export const up: Verb = {
     const config = loaded.values;
     // The URL of the private Redis is known only once it runs; whatever else is wrong is better said now.
     validateGatewayConfig({ ...config, redisUrl: config.redisUrl ?? redisSchema.redisUrl.default }, PROGRAM);
+    validateAgentsConfig(config, PROGRAM);
     if (!isPrivate(config)) settingsOf(config);
     const logger = createLogger({ program: 'up', level: config.logLevel, format: config.logFormat });
     logger.info({ version: version(), config: printableConfig(config, upSchema) }, 'starting');

@@ -26,9 +26,9 @@ export class TokenBucket {
   }
 
   /** How long until {@link take} succeeds, ms. */
-  waitMs(nowMs: number): number {
+  waitMs(nowMs: number, count = 1): number {
     this.#refill(nowMs);
-    return this.#tokens >= 1 ? 0 : Math.ceil(((1 - this.#tokens) / this.#rate.perSecond) * 1000);
+    return this.#tokens >= count ? 0 : Math.ceil(((count - this.#tokens) / this.#rate.perSecond) * 1000);
   }
 
   /** True once it is as good as new. */
@@ -58,8 +58,8 @@ export class TokenBuckets {
     this.#rate = rate;
   }
 
-  /** Takes one for `key`: 0, or how long to wait, ms. */
-  take(key: string, nowMs: number): number {
+  /** Takes `count` for `key`: 0, or how long to wait, ms. */
+  take(key: string, nowMs: number, count = 1): number {
     let bucket = this.#buckets.get(key);
     if (!bucket) {
       if (this.#buckets.size >= KEYS_MAX) this.#makeRoom(nowMs);
@@ -68,7 +68,7 @@ export class TokenBuckets {
     // Last in the map is the one used last.
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
-    return bucket.take(nowMs) ? 0 : bucket.waitMs(nowMs);
+    return bucket.take(nowMs, count) ? 0 : bucket.waitMs(nowMs, count);
   }
 
   #makeRoom(nowMs: number): void {

@@ -249,12 +249,14 @@ return {'ok'}
 
 /**
  * Before a command is written to a stream. KEYS as above. ARGV 1 '1' if it may be sent again · 2 fence of the stream.
- * Returns {'send', request, kill or ''} | {'already'} | {'gone'}.
+ * Returns {'send', request, kill or ''} | {'never-sent'} | {'already'} | {'gone'}.
  */
 const MAIL_SEND = `${MAIL}
 local mail = redis.call('HMGET', MAIL, 'request', 'state', 'kill', 'result')
 if not mail[1] or mail[4] then return {'gone'} end
-if mail[2] == 'waiting' then redis.call('HSET', MAIL, 'state', 'sent')
+if mail[2] == 'waiting' then
+  redis.call('HSET', MAIL, 'state', 'sent')
+  if mail[3] == '1' then return {'never-sent'} end
 elseif ARGV[1] ~= '1' then return {'already'} end
 redis.call('HSET', MAIL, 'contact', int(now), 'stream', ARGV[2], 'repeatable', ARGV[1])
 return {'send', mail[1], mail[3] or ''}

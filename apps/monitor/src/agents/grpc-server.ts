@@ -1,0 +1,233 @@
+/** The gRPC server: its service and the standard ones for health and reflection, its socket, its end. */
+import {
+  experimental,
+  type sendUnaryData,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  status as codes,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { type Address, type Clock, type Logger, printAddress, sleep, type Tokens } from '@carrierarr/platform';
+import {
+  AGENT_PROTO,
+  AgentControlService,
+  type AgentMessage,
+  AgentMessage as AgentMessageCodec,
+  type FleetStatusRequest,
+  type FleetStatusResponse,
+  type HeartbeatRequest,
+  type HeartbeatResponse,
+  type RegisterRequest,
+  type RegisterResponse,
+} from '@carrierarr/protocol/agent-control';
+import { HealthImplementation } from 'grpc-health-check';
+import { problemOfToken } from './access.js';
+import { type AgentCall, AgentStream, type Sized, type StreamLimits } from './agent-stream.js';
+import type { CertificateFiles } from './certificates.js';
+import type { AgentMetrics } from './metrics.js';
+import type { Peers } from './peers.js';
+
+const SERVICE_NAME = 'ec2agent.v1.AgentControl';
+/** Calls of one connection at once: a stream, a heartbeat, and some room. */
+const CALLS_PER_CONNECTION_MAX = 64;
+/** Most time that streams are given to move when the monitor stops, ms: spread, so that they do not all come at once. */
+const MOVE_SPREAD_MS = 2_000;
+const SHUTDOWN_MS_MAX = 3_000;
+
+/** What the unary calls do. They may throw a {@link CallError}. */
+export interface AgentCalls {
+  register(request: RegisterRequest, peer: string): Promise<RegisterResponse>;
+  heartbeat(request: HeartbeatRequest): Promise<HeartbeatResponse>;
+  getFleetStatus(request: FleetStatusRequest): Promise<FleetStatusResponse>;
+}
+
+/** A call that is refused; the caller gets code and text. */
+export class CallError extends Error {
+  override name = 'CallError';
+  constructor(
+    readonly code: codes,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+export interface GrpcServerOptions {
+  addr: Address;
+  certificates: CertificateFiles | undefined;
+  requiresClientCertificate: boolean;
+  tokens: Tokens | undefined;
+  peers: Peers;
+  limits: StreamLimits & { messageBytesMax: number; keepaliveMs: number; keepaliveTimeoutMs: number };
+  calls: AgentCalls;
+  handle: (stream: AgentStream, message: AgentMessage) => Promise<void>;
+  onOpened: (stream: AgentStream) => void;
+  onClosed: (stream: AgentStream) => void;
+  clock: Clock;
+  logger: Logger;
+  metrics: AgentMetrics;
+}
+
+export class GrpcServer {
+  readonly #o: GrpcServerOptions;
+  readonly #server: Server;
+  readonly #health = new HealthImplementation({ '': 'NOT_SERVING', [SERVICE_NAME]: 'NOT_SERVING' });
+  readonly #streams = new Set<AgentStream>();
+  #port: number | undefined;
+
+  constructor(options: GrpcServerOptions) {
+    this.#o = options;
+    const { limits } = options;
+    this.#server = new Server({
+      'grpc.max_receive_message_length': limits.messageBytesMax,
+      'grpc.max_concurrent_streams': CALLS_PER_CONNECTION_MAX,
+      'grpc.keepalive_time_ms': limits.keepaliveMs,
+      'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
+      // Pings of clients are answered however often they come, also without a stream; grpc-js counts none as abuse.
+      'grpc.keepalive_permit_without_calls': 1,
+      // Another program on the port is to be seen, not to share our agents.
+      'grpc.so_reuseport': 0,
+    });
+    this.#server.addService(sizedService(), this.#implementation());
+    this.#health.addToServer(this.#server);
+    new ReflectionService(loadSync(AGENT_PROTO.file, { includeDirs: [AGENT_PROTO.root], keepCase: true })).addToServer(
+      this.#server,
+    );
+  }
+
+  /** Where it listens; the port is the real one when 0 was asked for. Undefined while it does not. */
+  get address(): Address | undefined {
+    return this.#port === undefined ? undefined : { host: this.#o.addr.host, port: this.#port };
+  }
+
+  /** Rejects if the address cannot be had. */
+  async listen(): Promise<void> {
+    const { host, port } = this.#o.addr;
+    try {
+      this.#port = await this.#bind({ host: host === '' ? '::' : host, port });
+    } catch (error) {
+      // A machine without IPv6.
+      if (host !== '' || !(error instanceof Error && error.message.includes('EAFNOSUPPORT'))) throw error;
+      this.#port = await this.#bind({ host: '0.0.0.0', port });
+    }
+    this.#setServing('SERVING');
+  }
+
+  #bind(address: Address): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#server.bindAsync(printAddress(address), this.#credentials(), (error, port) =>
+        error === null ? resolve(port) : reject(error),
+      );
+    });
+  }
+
+  #credentials(): ServerCredentials {
+    const { certificates, requiresClientCertificate } = this.#o;
+    if (certificates === undefined) return ServerCredentials.createInsecure();
+    // grpc-js 1.14 names these two the other way round than it uses them: the server's own come first. Null: agents need
+    // no certificate.
+    const authority = requiresClientCertificate ? certificates : null;
+    return experimental.createCertificateProviderServerCredentials(certificates, authority, requiresClientCertificate);
+  }
+
+  /** Says NOT_SERVING, takes no new streams, has those that are open move to another monitor, and ends. */
+  async stop(): Promise<void> {
+    const { clock } = this.#o;
+    this.#setServing('NOT_SERVING');
+    // Says GOAWAY on every connection: what comes next, comes over new ones, and elsewhere.
+    const shutDown = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    const count = Math.max(1, this.#streams.size);
+    const isLarge = this.#streams.size > 1;
+    for (const [i, stream] of [...this.#streams].entries()) {
+      const end = () => stream.close(codes.UNAVAILABLE, 'This monitor stops. Connect to another.');
+      if (isLarge) clock.setTimeout(end, (i / count) * MOVE_SPREAD_MS);
+      else end();
+    }
+    await Promise.race([shutDown, sleep(clock, (isLarge ? MOVE_SPREAD_MS : 0) + SHUTDOWN_MS_MAX)]);
+    this.#server.forceShutdown();
+    this.#port = undefined;
+  }
+
+  #setServing(status: 'SERVING' | 'NOT_SERVING'): void {
+    for (const name of ['', SERVICE_NAME]) this.#health.setStatus(name, status);
+  }
+
+  #implementation(): UntypedServiceImplementation {
+    const { calls } = this.#o;
+    return {
+      connect: (call: AgentCall) => this.#connect(call),
+      register: this.#unary((request: RegisterRequest, peer) => calls.register(request, peer)),
+      heartbeat: this.#unary((request: HeartbeatRequest) => calls.heartbeat(request)),
+      getFleetStatus: this.#unary((request: FleetStatusRequest) => calls.getFleetStatus(request)),
+    };
+  }
+
+  #unary<Q, A>(answer: (request: Q, peer: string) => Promise<A>) {
+    const { tokens, peers, clock, metrics, logger } = this.#o;
+    const respond = async (request: Q, peer: string, path: string, done: sendUnaryData<A>) => {
+      try {
+        done(null, await answer(request, peer));
+      } catch (error) {
+        if (error instanceof CallError) return done({ code: error.code, details: error.message });
+        metrics.refused.inc({ reason: 'unavailable' });
+        logger.debug({ err: error, peer, path }, 'a call of an agent failed');
+        done({ code: codes.UNAVAILABLE, details: 'This monitor cannot reach Redis now. Try again.' });
+      }
+    };
+    return (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>) => {
+      const peer = call.getPeer();
+      const problem = problemOfToken(tokens, call.metadata);
+      if (problem !== undefined) {
+        metrics.refused.inc({ reason: 'token' });
+        return done({ code: codes.UNAUTHENTICATED, details: problem });
+      }
+      if (!peers.call(peer, clock.monotonicMs())) {
+        metrics.refused.inc({ reason: 'calls' });
+        const details = 'Too many calls from this address (--agent-calls-per-second). Wait, and try again.';
+        return done({ code: codes.RESOURCE_EXHAUSTED, details });
+      }
+      void respond(call.request, peer, call.getPath(), done);
+    };
+  }
+
+  #connect(call: AgentCall): void {
+    const { tokens, peers, limits, clock, handle, onOpened, onClosed, metrics } = this.#o;
+    const refuse = (reason: 'token' | 'streams', code: codes, details: string) => {
+      metrics.refused.inc({ reason });
+      call.emit('error', { code, details });
+    };
+    const problem = problemOfToken(tokens, call.metadata);
+    if (problem !== undefined) return refuse('token', codes.UNAUTHENTICATED, problem);
+    const release = peers.stream(call.getPeer());
+    if (typeof release === 'string') return refuse('streams', codes.RESOURCE_EXHAUSTED, release);
+    const stream = new AgentStream({
+      ...{ call, limits, clock, handle },
+      onRefused: (reason) => metrics.refused.inc({ reason }),
+      onClosed: (closed) => {
+        release();
+        this.#streams.delete(closed);
+        onClosed(closed);
+      },
+    });
+    this.#streams.add(stream);
+    onOpened(stream);
+  }
+}
+
+/** The service, with the size of each message of a stream beside it. */
+function sizedService() {
+  return {
+    ...AgentControlService,
+    connect: {
+      ...AgentControlService.connect,
+      requestDeserialize: (bytes: Buffer): Sized<AgentMessage> => ({
+        message: AgentMessageCodec.decode(bytes),
+        bytes: bytes.length,
+      }),
+    },
+  };
+}
