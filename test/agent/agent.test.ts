@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import {
   CancelReason,
   CommandEnd,
@@ -188,6 +189,29 @@ describe('commands', () => {
     await until('the result again', () => control.results('c1').length >= 2);
     expect(control.text('c1')).toBe('x\n');
     expect(await agent.metric('carrierarr_agent_repeated_commands_total')).toBeGreaterThanOrEqual(1);
+  });
+
+  it('runs a command again that comes with a newer fence, once what runs of it has ended', async () => {
+    const { control, agent } = await started();
+    const marker = `${agent.stateDir}/ran`;
+    const command = (fence: number) => ({
+      ...{
+        commandId: 'c1',
+        fence,
+        argv: ['sh', '-c', `echo ${fence} >> ${marker}; [ ${fence} = 5 ] && sleep 60; cat ${marker}`],
+      },
+    });
+    control.command(command(5));
+    await until('the first start', () => control.accepted('c1') === 1);
+    await until('its work', () => existsSync(marker));
+    await until('the second start', () => {
+      control.command(command(6));
+      return control.accepted('c1') > 1;
+    });
+    expect(await control.result('c1')).toMatchObject({ fence: 6, success: true, lines: 2 });
+    control.command(command(5));
+    await until('the result again', () => control.results('c1').length >= 2);
+    expect(control.text('c1')).toBe('5\n6\n');
   });
 
   it('loses and doubles no line when answers are lost or the store is away', async () => {

@@ -158,7 +158,15 @@ export class Commands {
     }
     if (this.#taking.has(id)) return;
     const seen = this.#journal.find(id);
-    if (seen !== undefined) {
+    // Its runner was lost, and whoever asked for it has allowed that it is run again.
+    const isStartedAnew = seen !== undefined && seen.fence !== 0 && fence > seen.fence;
+    const former = this.#running.get(id);
+    if (isStartedAnew && former !== undefined) {
+      // Sent again until it is accepted, which it is once this has ended.
+      former.endFenced();
+      return;
+    }
+    if (seen !== undefined && !isStartedAnew) {
       metrics.repeated.inc();
       logger.info({ command: id }, 'this command was sent before');
       if (seen.result === undefined) link.sendAccepted(id, seen.fence);

@@ -97,6 +97,9 @@ export class Journal {
 
   /** Resolves once it is on the disk: only then may the command begin. */
   see(id: string, fence: number, nowMs: number): Promise<void> {
+    // Of an earlier start of the same: nobody waits for that result any more.
+    const before = this.#commands.get(id);
+    if (before !== undefined && !before.isDelivered) this.#setDelivered(before);
     this.#commands.set(id, { id, fence, seenMs: nowMs });
     return this.#append({ kind: 'seen', id, fence, ms: nowMs });
   }
