@@ -246,7 +246,7 @@ describe.concurrent('a command for an agent of an old kind', () => {
     const { client, submit, deliver, answer } = await install();
     const id = await submit('restart-service', ['ollama']);
     const request = await deliver(id, { mayRepeat: false });
-    await answer(request, { exit_code: 0, success: false, stdout: '', stderr: '', error: 'unit not found' });
+    await answer(request, { exit_code: 0, success: false, error: 'unit not found' });
     expect(await client.ended(id)).toMatchObject({ outcome: 'failed', exit_code: 1 });
     expect((await client.output('w')).lines).toEqual(['e:unit not found']);
   });

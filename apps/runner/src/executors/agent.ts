@@ -249,8 +249,9 @@ class AgentRun implements Run {
   async #output(): Promise<ForeignOutput | undefined> {
     const result = this.#result;
     if (result === undefined) return NOTHING;
-    const { sequence, lines, truncated_lines: truncatedLines, stdout, stderr, error } = result;
-    if (stdout === undefined && stderr === undefined) return { sequence, lines, truncatedLines };
+    const { sequence, lines, truncated_lines: truncatedLines, success, stdout, stderr, error } = result;
+    // Only those of the old kind say whether it was a success.
+    if (success === undefined) return { sequence, lines, truncatedLines };
     await this.#hand('o', stdout ?? '');
     const isTold = result.end !== 'exited' || error === undefined || error === '';
     await this.#hand('e', isTold ? (stderr ?? '') : joined(stderr ?? '', error));

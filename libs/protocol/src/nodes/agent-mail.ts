@@ -26,7 +26,7 @@ export type AgentRequest = z.infer<typeof agentRequestSchema>;
 export const agentResultSchema = z.object({
   end: z.enum(['exited', 'cancelled', 'refused', 'lost', 'out-of-touch']),
   exit_code: z.int(),
-  /** Of an old agent: false means that it failed, also where `exit_code` is 0. */
+  /** Of an old agent only, and always there: false means that it failed, also where `exit_code` is 0. */
   success: z.boolean().optional(),
   signal: z.string().optional(),
   /** What went wrong, in the agent's words. */
