@@ -154,7 +154,7 @@ export class Fanout {
   /** Makes the client a watcher of everything, from now on. Await {@link everythingReady} to know that it works. */
   watchEverything(client: Client, how: 'implicit' | 'explicit'): void {
     if (client.everything === 'no') {
-      this.flush();
+      this.#gathering.flushFor(client);
       this.#membership.watchEverything(client, how);
       this.#sweep.allUsed();
       void this.#tail.followAll();
@@ -165,7 +165,7 @@ export class Fanout {
 
   unwatchEverything(client: Client): void {
     if (client.everything === 'no') return;
-    this.flush();
+    this.#gathering.flushFor(client);
     this.#membership.unwatchEverything(client);
     if (client.behind)
       for (const feed of client.behind.keys()) if (!client.feeds?.has(feed)) client.behind.delete(feed);
@@ -203,6 +203,12 @@ export class Fanout {
     this.#gathering.flush();
   }
 
+  /** Sends a client what gathers for it. False if it is behind all the same: more is to come when its socket drains. */
+  finish(client: Client): boolean {
+    this.#gathering.flushFor(client);
+    return !client.isBehind;
+  }
+
   /** Sends a client, which watches the feed, what the log has after an offset, before what comes live. */
   replay(client: Client, feed: Feed, after: number): void {
     if (after >= client.sentOffset(feed)) return;
@@ -219,7 +225,7 @@ export class Fanout {
 
   /** Holds a client's output back until {@link release}: what comes meanwhile it is behind on. */
   hold(client: Client): void {
-    this.flush();
+    this.#gathering.flushFor(client);
     client.held = true;
   }
 
@@ -234,7 +240,7 @@ export class Fanout {
 
   /** Changes how the client's output is written, from the next line on. */
   setEncoding(client: Client, encoding: Encoding): void {
-    this.flush();
+    this.#gathering.flushFor(client);
     client.encoding = encoding;
   }
 }

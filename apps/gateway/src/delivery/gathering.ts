@@ -69,6 +69,12 @@ export class Gathering {
     this.#flushEverything();
   }
 
+  /** Sends what gathers of the feeds that a client is a member of, and for the clients that watch everything. */
+  flushFor(client: Client): void {
+    for (const feed of client.feeds ?? []) this.#flushFeed(feed);
+    this.#flushEverything();
+  }
+
   #flushFeed(feed: Feed): void {
     const entries = feed.gathered?.take() ?? [];
     if (entries.length === 0) return;

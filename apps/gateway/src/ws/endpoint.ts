@@ -20,6 +20,8 @@ const PAYLOAD_BYTES_MAX = 1024 * 1024;
 const BACKPRESSURE_BYTES_MAX = 64 * 1024 * 1024;
 /** How often credentials are looked at again: a token taken back closes its connections within a minute. */
 const CREDENTIAL_CHECK_MS = 30_000;
+/** How often it is looked whether clients are gone, or may go, while the gateway drains. */
+const DRAIN_LOOK_MS = 50;
 const SUBPROTOCOL_LIST = /\s*,\s*/;
 
 export interface EndpointOptions {
@@ -233,22 +235,33 @@ export class Endpoint {
   /**
    * Has every client move to another gateway. Those that understand `migrate` get a moment within `spreadMs` and
    * connect elsewhere before they leave here; the others are closed (1012) at such a moment, spread likewise so that
-   * they do not all arrive at the next gateway at once. Resolves when all are gone, or at `deadlineMs` from now, when
-   * who is left is closed.
+   * they do not all arrive at the next gateway at once. These cannot ask there for what they missed, so each is first
+   * sent all that this gateway has for it. Resolves when all are gone, or at `deadlineMs` from now, when who is left is
+   * closed.
    */
   async drain(spreadMs: number, deadlineMs: number): Promise<void> {
     const { clock, fanout, random } = this.#o;
     this.#draining = true;
     fanout.flush();
-    const timers: Timer[] = [];
+    const timers = new Map<Connection, Timer>();
+    const leaveIn = (connection: Connection, delayMs: number) =>
+      timers.set(
+        connection,
+        clock.setTimeout(() => {
+          if (connection.closed) return;
+          if (fanout.finish(connection.client)) connection.close(1012, 'draining');
+          else leaveIn(connection, DRAIN_LOOK_MS);
+        }, delayMs),
+      );
     for (const connection of this.#connections) {
       const delay = Math.floor(random() * spreadMs);
       if (connection.notices)
         connection.tell({ type: 'migrate', delay_ms: delay, deadline_ms: Math.round(deadlineMs) });
-      else timers.push(clock.setTimeout(() => connection.close(1012, 'draining'), delay));
+      else leaveIn(connection, delay);
     }
     await this.#untilEmpty(deadlineMs);
-    for (const timer of timers) timer.cancel();
+    for (const timer of timers.values()) timer.cancel();
+    fanout.flush();
     for (const connection of this.#connections) connection.close(1012, 'draining');
   }
 
@@ -258,7 +271,7 @@ export class Endpoint {
     return new Promise((resolve) => {
       const look = () => {
         if (this.#connections.size === 0 || clock.monotonicMs() >= end) resolve();
-        else clock.setTimeout(look, 50);
+        else clock.setTimeout(look, DRAIN_LOOK_MS);
       };
       look();
     });
