@@ -111,6 +111,9 @@ const expectedLines = (scenario, perTarget) =>
     ? scenario.connections * sum(perTarget)
     : sum(Array.from({ length: scenario.connections }, (_, i) => perTarget[i % perTarget.length] ?? 0));
 
+/** @param {import('./scenarios.mjs').Scenario} scenario */
+const warmUpOf = (scenario) => scenario.warmUpSeconds ?? WARM_UP_SECONDS;
+
 const startFeed = (tools, system, redis, scenario, progressFile, seconds) =>
   system.feed(tools.feed, {
     redisPort: redis.port,
@@ -128,11 +131,11 @@ const measureFlow = async ({ tools, redis, system, scenario, server, own }) => {
   own.push(load);
   await sleep(SETTLE_MS);
   const base = await ask(load, 'mark');
-  const feed = startFeed(tools, system, redis, scenario, progressFile, WARM_UP_SECONDS + scenario.seconds + 1);
+  const feed = startFeed(tools, system, redis, scenario, progressFile, warmUpOf(scenario) + scenario.seconds + 1);
   own.push(feed);
   const read = reader(server.pids, redis.child.pid, feed);
   const idle = read();
-  await sleep(WARM_UP_SECONDS * 1000);
+  await sleep(warmUpOf(scenario) * 1000);
   await ask(load, 'mark');
   const from = read();
   await sleep(scenario.seconds * 1000);
@@ -169,11 +172,11 @@ const measureStall = async ({ tools, redis, system, scenario, server, own }) => 
     redis,
     scenario,
     '',
-    WARM_UP_SECONDS + beforeSeconds + scenario.seconds + afterSeconds,
+    warmUpOf(scenario) + beforeSeconds + scenario.seconds + afterSeconds,
   );
   own.push(feed);
   const read = reader(server.pids, redis.child.pid, feed);
-  await sleep(WARM_UP_SECONDS * 1000);
+  await sleep(warmUpOf(scenario) * 1000);
   await ask(load, 'mark');
   await sleep(beforeSeconds * 1000);
   const before = await ask(load, 'mark');
