@@ -29,6 +29,8 @@ function whyMissing(): string | undefined {
 
 /** Why there is no helm, or no schemas, here; undefined if there are. */
 export const helmMissing: string | undefined = whyMissing();
+/** Whether there is a kubectl; it asks no cluster here. */
+export const hasKubectl = program('kubectl') !== undefined;
 
 if (
   helmMissing !== undefined &&
@@ -39,14 +41,24 @@ if (
 }
 if (helmMissing !== undefined) console.warn(`Skipped: a test of the Helm chart ${helmMissing}.`);
 
+/** Folder of the tools, for the PATH of what is to find them. */
+export const toolsPath = folder;
+
 const run = promisify(execFile);
+/** No repositories, plugins or cluster of whoever runs the test. */
+const OPTIONS = {
+  env: { PATH: process.env['PATH'], HOME: '/nonexistent', KUBECONFIG: '/nonexistent' },
+  maxBuffer: 64 * 1024 * 1024,
+};
 
 /** What helm printed; rejects with an Error whose `stderr` says why it refused. */
 export async function helm(...args: string[]): Promise<string> {
-  // No repositories, plugins or cluster of whoever runs the test.
-  const env = { PATH: process.env['PATH'], HOME: '/nonexistent', KUBECONFIG: '/nonexistent' };
-  const { stdout } = await run(helmPath ?? 'helm', args, { env, maxBuffer: 64 * 1024 * 1024 });
-  return stdout;
+  return (await run(helmPath ?? 'helm', args, OPTIONS)).stdout;
+}
+
+/** What kubectl printed, without any cluster. */
+export async function kubectl(...args: string[]): Promise<string> {
+  return (await run(program('kubectl') ?? 'kubectl', args, OPTIONS)).stdout;
 }
 
 /** A module of the packages of schemas. */

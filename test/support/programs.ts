@@ -28,8 +28,8 @@ export interface Program {
   /** Standard output and error so far (the last million characters). */
   output(): string;
   stdout(): string;
-  /** Resolves when `/ready` says so. Rejects with its output if it does not within 20 s. */
-  ready(): Promise<void>;
+  /** Resolves when `/ready` says so. Rejects with its output if it does not in time, by default 20 s. */
+  ready(timeoutMs?: number): Promise<void>;
   signal(signal: NodeJS.Signals): void;
   /** SIGTERM, and waits for the end. */
   stop(): Promise<Ended>;
@@ -46,6 +46,8 @@ export interface ProgramOptions {
   /** Finds the port that it listens on in what it writes (first group); without it, it serves no HTTP. */
   listens?: RegExp;
   env?: Record<string, string>;
+  /** What to start in place of the built program: a command line to which `args` are added, such as `docker run IMAGE`. */
+  launch?: readonly [string, ...string[]];
 }
 
 const living = new Set<number>();
@@ -62,12 +64,14 @@ function signalQuietly(pid: number, signal: NodeJS.Signals): void {
 }
 
 /** Starts `carrierarr ARGS`. Nothing of this process's environment but PATH, HOME and the like reaches it. */
-export function startProgram({ name, args, listens, env = {} }: ProgramOptions): Program {
-  if (!existsSync(MAIN)) throw new Error(`Expected the built program at ${MAIN}. Run \`npm run build\` first.`);
+export function startProgram({ name, args, listens, env = {}, launch }: ProgramOptions): Program {
+  if (!launch && !existsSync(MAIN))
+    throw new Error(`Expected the built program at ${MAIN}. Run \`npm run build\` first.`);
   const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'XDG_STATE_HOME'].flatMap((key) =>
     process.env[key] === undefined ? [] : [[key, process.env[key]] as const],
   );
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const [file, ...first] = launch ?? [process.execPath, MAIN];
+  const child = spawn(file, [...first, ...args], {
     cwd: WORKSPACE,
     env: { ...Object.fromEntries(kept), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -117,7 +121,7 @@ export function startProgram({ name, args, listens, env = {} }: ProgramOptions):
     },
     output: () => output,
     stdout: () => stdout,
-    async ready() {
+    async ready(timeoutMs = 20_000) {
       await until(
         () => `${name} to be ready. It wrote:\n${output.slice(-4000)}`,
         async () => {
@@ -126,7 +130,7 @@ export function startProgram({ name, args, listens, env = {} }: ProgramOptions):
           const answer = await fetch(`${url()}/ready`, { signal: AbortSignal.timeout(2000) });
           return answer.ok && 'ready';
         },
-        20_000,
+        timeoutMs,
       );
       if (hasEnded) throw new Error(`${name} ended before it was ready. It wrote:\n${output.slice(-4000)}`);
     },
@@ -145,7 +149,8 @@ export function startProgram({ name, args, listens, env = {} }: ProgramOptions):
   };
 }
 
-const LOGGED_PORT = /"address":"127\.0\.0\.1:(\d+)"/;
+/** Where a program says in its log that it listens. */
+export const LOGGED_PORT = /"address":"127\.0\.0\.1:(\d+)"/;
 
 /** `carrierarr gateway` on a loopback port. */
 export function startGateway(options: { name: string; redisUrl: string; flags?: readonly string[] }): Program {

@@ -218,8 +218,18 @@ export interface NewClientOptions {
   since?: LogPoint;
   /** `lines` messages (the default), or one message a line. */
   batch?: boolean;
+  /** Shown as a browser shows it: as a subprotocol. */
+  token?: string;
   /** Sees every message, after it was recorded. */
   onMessage?: (message: Message) => void;
+}
+
+/** Subprotocols of a client of the new protocol. */
+export function protocolsWith(token?: string): string[] {
+  return [
+    'carrierarr.v1',
+    ...(token === undefined ? [] : [`carrierarr.bearer.${Buffer.from(token).toString('base64url')}`]),
+  ];
 }
 
 /** Speaks `carrierarr.v1`; one recorded session over all of its connections. */
@@ -339,7 +349,7 @@ export class NewClient {
     const urls = this.#o.urls();
     const url = urls[this.#urlIndex % urls.length] ?? '';
     const socket: Socket = new Socket(wsUrl(url), {
-      protocols: ['carrierarr.v1'],
+      protocols: protocolsWith(this.#o.token),
       onMessage: (message) => {
         if (this.#socket !== socket) return;
         this.#take(message);

@@ -1,0 +1,104 @@
+# The images: `docker build --target gateway -t carrierarr-gateway:0.1.0 .`, likewise runner, monitor and all-in-one.
+#
+# BASE_IMAGE is what they run on: Debian 13, for the uWebSockets.js binaries need glibc 2.38. NODE_IMAGE is where packages
+# are installed and node itself is taken from. For builds that can be repeated give both by digest. Nothing here needs
+# BuildKit, and with it other targets are not built.
+
+ARG BASE_IMAGE=debian:trixie-slim
+ARG NODE_IMAGE=node:24-trixie-slim
+
+# --- what is compiled, with the tools for it ---
+
+FROM ${NODE_IMAGE} AS build
+WORKDIR /build
+COPY . .
+RUN npm ci --ignore-scripts --no-audit --no-fund && npm run --silent build
+
+# --- what runs: packages of the programs alone ---
+
+FROM ${NODE_IMAGE} AS packages
+WORKDIR /build
+COPY . .
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund && node deploy/images/prune.mjs
+
+FROM packages AS app
+COPY --from=build /build/apps /compiled/apps
+COPY --from=build /build/libs /compiled/libs
+RUN node deploy/images/assemble.mjs /compiled /opt/carrierarr
+
+# Only monitors talk to AWS by its SDK; scripts have the AWS CLI.
+FROM app AS app-without-aws
+RUN rm -rf /opt/carrierarr/node_modules/@aws-sdk /opt/carrierarr/node_modules/@smithy /opt/carrierarr/node_modules/@aws-crypto
+
+# --- what all images have ---
+
+FROM ${NODE_IMAGE} AS node
+
+FROM ${BASE_IMAGE} AS base
+# tini reaps what scripts leave, and hands signals on.
+RUN apt-get update \
+  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends bash ca-certificates libatomic1 libstdc++6 tini \
+  && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache \
+  && groupadd --gid 10001 carrierarr \
+  && useradd --uid 10001 --gid 10001 --home-dir /home/carrierarr --create-home --shell /usr/sbin/nologin carrierarr \
+  && install -d -o 10001 -g 10001 /var/lib/carrierarr \
+  && ln -s /opt/carrierarr/apps/cli/bin/carrierarr.mjs /usr/local/bin/carrierarr
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+ENV NODE_ENV=production
+WORKDIR /home/carrierarr
+# By number: Kubernetes cannot see that a name is not root.
+USER 10001:10001
+ENTRYPOINT ["/usr/bin/tini", "--", "carrierarr"]
+STOPSIGNAL SIGTERM
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" \
+  org.opencontainers.image.revision="${REVISION}" \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.vendor="carrierarr"
+
+# --- one image a role ---
+
+FROM base AS gateway
+LABEL org.opencontainers.image.title="carrierarr-gateway" \
+  org.opencontainers.image.description="Clients connect to it: WebSocket, HTTP and the page"
+COPY --from=app-without-aws /opt/carrierarr /opt/carrierarr
+EXPOSE 8090
+CMD ["gateway"]
+
+FROM base AS monitor
+LABEL org.opencontainers.image.title="carrierarr-monitor" \
+  org.opencontainers.image.description="Watches the workers and keeps them as they are wanted"
+COPY --from=app /opt/carrierarr /opt/carrierarr
+ENV CARRIERARR_OPS_ADDR=:9091
+EXPOSE 9091
+CMD ["monitor"]
+
+# Also the base of images with tools and scripts of your own.
+FROM base AS runner
+LABEL org.opencontainers.image.title="carrierarr-runner" \
+  org.opencontainers.image.description="Executes the control script; with bash, jq, curl, ssh and the AWS CLI"
+USER root
+RUN apt-get update \
+  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends awscli curl jq openssh-client procps \
+  && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
+USER 10001:10001
+COPY --from=app-without-aws /opt/carrierarr /opt/carrierarr
+ENV CARRIERARR_OPS_ADDR=:9091
+EXPOSE 9091
+CMD ["runner"]
+
+# Everything in one process, with a Valkey of its own; its data is in /var/lib/carrierarr.
+FROM runner AS all-in-one
+LABEL org.opencontainers.image.title="carrierarr" \
+  org.opencontainers.image.description="Gateway, runner, monitor and Redis on one machine"
+USER root
+RUN apt-get update \
+  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends valkey-server \
+  && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
+USER 10001:10001
+COPY --from=app /opt/carrierarr /opt/carrierarr
+ENV CARRIERARR_STATE_DIR=/var/lib/carrierarr
+VOLUME /var/lib/carrierarr
+EXPOSE 8090
+CMD ["up"]

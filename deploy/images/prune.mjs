@@ -1,0 +1,27 @@
+/**
+ * Takes out of node_modules, in the current directory, what no program reads: uWebSockets.js' binaries for other machines
+ * and other versions of Node.js (250 MB of them), types and source maps, and the folders that packages for development left empty.
+ */
+import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+const uws = 'node_modules/uWebSockets.js';
+const needed = `uws_linux_${process.arch}_${process.versions.modules}.node`;
+const files = readdirSync(uws);
+if (!files.includes(needed)) {
+  throw new Error(`uWebSockets.js has no ${needed}: it does not run on Node.js ${process.version} here. Use an LTS version.`);
+}
+const kept = new Set([needed, 'uws.js', 'ESM_wrapper.mjs', 'package.json', 'LICENSE']);
+for (const name of files) if (!kept.has(name)) rmSync(join(uws, name), { recursive: true });
+
+const useless = /\.(d\.[cm]?ts|[cm]?ts|map|md|markdown|flow)$/i;
+for (const entry of readdirSync('node_modules', { recursive: true, withFileTypes: true })) {
+  const isLicence = /^licen[cs]e/i.test(entry.name);
+  if (entry.isFile() && useless.test(entry.name) && !isLicence) rmSync(join(entry.parentPath, entry.name));
+}
+
+/** Scopes whose every package was left out. */
+for (const entry of readdirSync('node_modules', { withFileTypes: true })) {
+  const folder = join('node_modules', entry.name);
+  if (entry.isDirectory() && existsSync(folder) && readdirSync(folder).length === 0) rmdirSync(folder);
+}
