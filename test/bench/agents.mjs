@@ -1,0 +1,140 @@
+/**
+ * `node test/bench/agents.mjs`: what agents cost a monitor. Prints Markdown.
+ *
+ *   --agents N      default 5000, each with a connection, a status and a heartbeat each 30 s
+ *   --seconds N     how long it is watched once all are there; default 90
+ *   --commands N    commands to one real agent, for the time to their first line; default 300, 0 for none
+ *
+ * Redis, one monitor that leads, a gateway and a runner, each a process of its own as they are shipped; the load is a process of its own,
+ * too. CPU and memory are the monitor's, from the kernel.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { WebSocket } from 'ws';
+import { Child, cpuSeconds, rssKiB, startRedis } from './processes.mjs';
+
+const { values: flags } = parseArgs({
+  options: {
+    agents: { type: 'string', default: '5000' },
+    seconds: { type: 'string', default: '90' },
+    commands: { type: 'string', default: '300' },
+  },
+});
+const [agents, seconds, commands] = [flags.agents, flags.seconds, flags.commands].map(Number);
+const MAIN = 'apps/cli/dist/main.js';
+const children = [];
+
+/** Starts `carrierarr ARGS` and resolves once it has logged this message, with what it said there. */
+async function start(args, message) {
+  const child = new Child(process.execPath, [MAIN, ...args, '--log-format', 'json']);
+  children.push(child);
+  for (;;) {
+    const line = await child.next();
+    if (line.msg === message) return { child, ...line };
+  }
+}
+
+const stateDir = await mkdtemp(join(tmpdir(), 'carrierarr-bench-'));
+const redis = await startRedis();
+const base = ['--redis-url', redis.url];
+const monitor = await start(
+  [
+    'monitor',
+    ...base,
+    '--ops-addr',
+    '127.0.0.1:0',
+    '--grpc-addr',
+    '127.0.0.1:0',
+    '--agent-streams-per-address-max',
+    '100000',
+  ],
+  'agents are served',
+);
+const gateway = await start(['gateway', ...base, '--addr', '127.0.0.1:0', '--commands-per-second', '1000'], 'gateway listens');
+await start(['runner', ...base, '--ops-addr', '127.0.0.1:0', '--without-script'], 'runner takes commands');
+
+const began = performance.now();
+const load = new Child(process.execPath, ['test/bench/agents-load.mjs', monitor.address, '0', String(agents), '30000']);
+children.push(load);
+await load.next('ready', 300_000);
+const connectS = (performance.now() - began) / 1000;
+// What was left over from connecting is no part of it.
+await sleep(15_000);
+const cpuBefore = cpuSeconds(monitor.child.pid);
+const sinceMs = performance.now();
+let rssMax = 0;
+while (performance.now() - sinceMs < seconds * 1000) {
+  await sleep(1000);
+  rssMax = Math.max(rssMax, rssKiB(monitor.child.pid));
+}
+const cores = (cpuSeconds(monitor.child.pid) - cpuBefore) / ((performance.now() - sinceMs) / 1000);
+let counts = await load.next('counts');
+for (const until = performance.now() + 1500; performance.now() < until;) counts = await load.next('counts');
+
+process.stdout.write(
+  `| ${agents} agents, a status each 30 s, on one monitor | measured | goal |\n| --- | --- | --- |\n`,
+);
+const row = (...cells) => process.stdout.write(`| ${cells.join(' | ')} |\n`);
+row('CPU of the monitor, cores', cores.toFixed(3), 'at most 0.5');
+row('memory (RSS), at most', `${Math.round(rssMax / 1024)} MiB`, 'at most 512 MiB');
+row('until all streams were open', `${connectS.toFixed(1)} s`, '');
+row('streams that ended meanwhile', counts.ended, '');
+
+if (commands > 0) await measureCommands();
+for (const child of children.toReversed()) await child.stop();
+await redis.stop();
+await rm(stateDir, { recursive: true, force: true });
+process.exit(0);
+
+/** From a command's frame until its first line is there, less what the program itself takes. */
+async function measureCommands() {
+  const agent = await start(
+    [
+      'agent',
+      '-control-plane',
+      monitor.address,
+      '-health-port',
+      '0',
+      '--node-id',
+      'real-1',
+      '--allow-exec',
+      'echo',
+      '--state-dir',
+      stateDir,
+    ],
+    'node',
+  );
+  const socket = new WebSocket(`ws://${gateway.address}/ws`, ['carrierarr.v1']);
+  await new Promise((resolve) => socket.once('open', resolve));
+  const waiting = new Map();
+  socket.on('message', (data) => {
+    for (const text of String(data).split('\n')) {
+      const message = JSON.parse(text);
+      const first = message.data ?? message.lines?.[0];
+      if (message.type === 'result') waiting.get('result')?.();
+      if (first !== undefined) waiting.get(first)?.();
+    }
+  });
+  socket.send(JSON.stringify({ type: 'subscribe', target: agent.node }));
+  const taken = [];
+  for (let i = 0; i < commands; i++) {
+    const word = `word-${i}`;
+    const line = new Promise((resolve) => waiting.set(word, () => resolve(performance.now())));
+    const result = new Promise((resolve) => waiting.set('result', resolve));
+    const sentMs = performance.now();
+    socket.send(
+      JSON.stringify({ type: 'command', target: agent.node, command: 'exec', args: ['echo', word], id: `bench-${i}` }),
+    );
+    taken.push((await line) - sentMs);
+    await result;
+    waiting.delete(word);
+  }
+  socket.terminate();
+  taken.sort((a, b) => a - b);
+  const at = (share) => taken[Math.min(taken.length - 1, Math.floor(share * taken.length))].toFixed(1);
+  row(`command to first line, ${commands} commands, median`, `${at(0.5)} ms`, '');
+  row('the same, p99', `${at(0.99)} ms`, "at most 50 ms beyond the process's own start");
+}
