@@ -9,7 +9,9 @@ const uws = 'node_modules/uWebSockets.js';
 const needed = `uws_linux_${process.arch}_${process.versions.modules}.node`;
 const files = readdirSync(uws);
 if (!files.includes(needed)) {
-  throw new Error(`uWebSockets.js has no ${needed}: it does not run on Node.js ${process.version} here. Use an LTS version.`);
+  throw new Error(
+    `uWebSockets.js has no ${needed}: it does not run on Node.js ${process.version} here. Use an LTS version.`,
+  );
 }
 const kept = new Set([needed, 'uws.js', 'ESM_wrapper.mjs', 'package.json', 'LICENSE']);
 for (const name of files) if (!kept.has(name)) rmSync(join(uws, name), { recursive: true });

@@ -53,7 +53,10 @@ const monitor = await start(
   ],
   'agents are served',
 );
-const gateway = await start(['gateway', ...base, '--addr', '127.0.0.1:0', '--commands-per-second', '1000'], 'gateway listens');
+const gateway = await start(
+  ['gateway', ...base, '--addr', '127.0.0.1:0', '--commands-per-second', '1000'],
+  'gateway listens',
+);
 await start(['runner', ...base, '--ops-addr', '127.0.0.1:0', '--without-script'], 'runner takes commands');
 
 const began = performance.now();
@@ -111,7 +114,7 @@ async function measureCommands() {
   await new Promise((resolve) => socket.once('open', resolve));
   const waiting = new Map();
   socket.on('message', (data) => {
-    for (const text of String(data).split('\n')) {
+    for (const text of /** @type {Buffer} */ (data).toString('utf8').split('\n')) {
       const message = JSON.parse(text);
       const first = message.data ?? message.lines?.[0];
       if (message.type === 'result') waiting.get('result')?.();

@@ -32,8 +32,8 @@ interface AgentControlClient {
 const definition = loadSync('ec2agent/v1/agent.proto', {
   ...{ includeDirs: [PROTO], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true },
 });
-const { AgentControl } = (loadPackageDefinition(definition) as Plain)['ec2agent'].v1 as {
-  AgentControl: new (address: string, channel: unknown, options: object) => AgentControlClient;
+const { v1 } = loadPackageDefinition(definition)['ec2agent'] as unknown as {
+  v1: { AgentControl: new (address: string, channel: unknown, options: object) => AgentControlClient };
 };
 
 export interface OldAgentOptions {
@@ -64,7 +64,7 @@ export class OldAgent {
 
   constructor(options: OldAgentOptions) {
     this.#o = options;
-    this.#client = new AgentControl(options.address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    this.#client = new v1.AgentControl(options.address, credentials.createInsecure(), CHANNEL_OPTIONS);
   }
 
   #call(method: 'Register' | 'Heartbeat' | 'GetFleetStatus', request: Plain): Promise<Plain> {

@@ -30,6 +30,10 @@ import {
   ResourceStore,
   WorkerStatusStore,
 } from '@carrierarr/store';
+import { createAgentSide } from './agents/agents.js';
+import { AgentQueues } from './agents/amqp/agent-queues.js';
+import { createAmqpMetrics } from './agents/amqp/metrics.js';
+import { createNodesMetrics } from './agents/nodes/metrics.js';
 import { randomMonitorId } from './config.js';
 import { Election, type Term } from './leader/election.js';
 import { LeaderChannel } from './leader/leader-channel.js';
