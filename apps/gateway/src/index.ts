@@ -209,6 +209,8 @@ export function createGateway(options: GatewayOptions): Gateway {
         await redis.start();
         await fanout.start();
         await status.start();
+        // Thousands of nodes take longer than a request may wait. They are read on while others start.
+        await nodes.nodes().catch(() => undefined);
         // A resource that only a newer version can read must not keep everything else from being served.
         await Promise.race([follow.start(), sleep(clock, FOLLOW_START_MS)]);
         endpoint.start();
