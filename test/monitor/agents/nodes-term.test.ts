@@ -1,5 +1,6 @@
 /** What a leader does about nodes, over a real Redis: rows, failovers, and the end of the dead. */
 import type { NodeStatusRecord, WorkerRecord } from '@carrierarr/protocol';
+import { NodeFollow } from '@carrierarr/store';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { until } from '../../support/until.js';
@@ -157,6 +158,20 @@ describe('a dead node', () => {
     await term.poll([machine('w1')]);
     const [given] = await until('it to be ended', async () => (await endings()).length > 0 && endings());
     expect(given).toMatchObject({ target: 'w1', command: 'shutdown', executor: 'agent' });
+  });
+
+  it('is dead to everybody by the limits of the leader', async () => {
+    const follow = new NodeFollow({ connection: site.connection, keys: site.keys });
+    const limitsAre = (limits: typeof SHORT) =>
+      until('the limits', async () => {
+        await follow.refresh();
+        return follow.limits.staleMs === limits.staleMs && follow.limits.deadMs === limits.deadMs;
+      });
+    await site.lead({ nodes: { limits: SHORT } });
+    await limitsAre(SHORT);
+    // Lost by Redis.
+    await site.connection.hdel(site.keys.nodesMeta(), 'limits');
+    await limitsAre(SHORT);
   });
 
   it('is not ended when many died at once, and that is told', async () => {

@@ -21,8 +21,8 @@ const EVENTS_LOGGED_MAX = 20;
 const FORGET_EVERY_MS = 60_000;
 
 export interface NodesOptions {
-  follow: Pick<NodeFollow, 'nodes' | 'listening' | 'nowMs' | 'isStreaming' | 'refresh'>;
-  registry: Pick<NodeRegistry, 'forget'>;
+  follow: Pick<NodeFollow, 'nodes' | 'listening' | 'limits' | 'nowMs' | 'isStreaming' | 'refresh'>;
+  registry: Pick<NodeRegistry, 'forget' | 'setLimits'>;
   limits: LivenessLimits;
   /** Ends dead nodes; undefined where that is not asked for. */
   deadNodes: Pick<DeadNodes, 'end'> | undefined;
@@ -77,9 +77,13 @@ export class Nodes {
     });
   }
 
-  /** Reads what changed of nodes. Rejects if Redis does. */
+  /** Reads what changed of nodes, and says by which limits they live. Rejects if Redis does. */
   async look(): Promise<void> {
-    await this.#o.follow.refresh();
+    const { follow, registry, limits } = this.#o;
+    await follow.refresh();
+    // Also when another leader had others, or Redis has lost them: gateways judge by what is there.
+    const { staleMs, deadMs } = follow.limits;
+    if (staleMs !== limits.staleMs || deadMs !== limits.deadMs) await registry.setLimits(limits);
   }
 
   /** What follows from what is known now. `change`: to be published, if there is anything; `done`: to be called then. */
