@@ -20,6 +20,7 @@ import {
   loadConfig,
   type Logger,
   printableConfig,
+  printAddress,
   Readiness,
   redisSchema,
   redisSettings,
@@ -78,6 +79,8 @@ function components(config: Config, logger: Logger, host: Host, onFatal: (error:
   const folder = join(config.stateDir ?? stateFolder(host.env), 'redis');
   let embedded: EmbeddedRedis | undefined;
   let address: Address | undefined;
+  /** Where agents are listened for; undefined if they are not. */
+  let agentsAddress = (): Address | undefined => undefined;
   const redisUrl = () => embedded?.url ?? config.redisUrl ?? redisSchema.redisUrl.default;
 
   const redis: Component = {
@@ -116,25 +119,34 @@ function components(config: Config, logger: Logger, host: Host, onFatal: (error:
       stop: () => built.stop(),
     };
   });
-  const monitor = later('monitor', MONITOR_STOP_MS, () =>
-    createMonitor({
+  const monitor = later('monitor', MONITOR_STOP_MS, () => {
+    const built = createMonitor({
       ...shared,
       config,
       redisSettings: settingsOf(config, redisUrl()),
       logger: logger.child({ program: 'monitor' }),
-    }),
-  );
+    });
+    agentsAddress = () => built.agentsAddress;
+    return built;
+  });
   const announcement: Component = {
     name: 'announcement',
     start() {
       const data = embedded === undefined ? describeRedis(settingsOf(config)) : folder;
-      if (address !== undefined) host.stdout.write(announce(config, address, data, host.command));
+      if (address !== undefined)
+        host.stdout.write(announce(config, { address, agents: agentsAddress() }, data, host.command));
     },
   };
   return [...(isPrivate(config) ? [redis] : []), runner, monitor, gateway, announcement];
 }
 
-function announce({ script }: Config, { host, port }: Address, data: string, command: string): string {
+interface Listening {
+  readonly address: Address;
+  readonly agents: Address | undefined;
+}
+
+function announce({ script }: Config, { address, agents }: Listening, data: string, command: string): string {
+  const { host, port } = address;
   const name = host === '' || host === '0.0.0.0' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
   const url = `http://${name}:${port}`;
   const flag = url === clientSchema.url.default ? '' : ` --url ${url}`;
@@ -145,7 +157,12 @@ function announce({ script }: Config, { host, port }: Address, data: string, com
       : 'Open the page, or try in another terminal:\n' +
         `  ${command} run${flag} --wait worker-1 start\n` +
         `  ${command} logs${flag} -f worker-1\n`;
-  return `carrierarr is up: ${url}/  (${script === null ? 'no script' : `script ${script}`}, data in ${data})\n${next}Ctrl-C ends it.\n`;
+  const where = `${script === null ? 'no script' : `script ${script}`}, data in ${data}`;
+  const agentsText =
+    agents === undefined
+      ? ''
+      : `Agents connect to ${printAddress(agents)}:\n  ${command} agent -control-plane ${printAddress(agents)}\n`;
+  return `carrierarr is up: ${url}/  (${where})\n${next}${agentsText}Ctrl-C ends it.\n`;
 }
 
 /** `$XDG_STATE_HOME/carrierarr`, by default below `~/.local/state`, on macOS too. */
