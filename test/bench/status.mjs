@@ -5,9 +5,12 @@
  *   --clients N    default 1000, that opted in to `workers`
  *   --changed N    workers that one poll shows changed; default 100
  *   --polls N      default 20
+ *   --from-nothing each client begins with all workers; else one does, and the others go on from its point, as after the
+ *                  restart of a gateway
  *
  * A gateway as it is shipped, in a process of its own; the polls are made up and published as a leading monitor does. The
- * time runs from when the poll is handed over for publication until a client has parsed its part.
+ * time runs from when the poll is handed over for publication until a client has the whole message. All clients are in this
+ * one process, so it parses a message once and then only sees that others got the same bytes.
  */
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
@@ -23,6 +26,7 @@ const { values: flags } = parseArgs({
     clients: { type: 'string', default: '1000' },
     changed: { type: 'string', default: '100' },
     polls: { type: 'string', default: '20' },
+    'from-nothing': { type: 'boolean', default: false },
   },
 });
 const [workers, clients, changed, polls] = [flags.workers, flags.clients, flags.changed, flags.polls].map(Number);
@@ -52,24 +56,33 @@ async function startGateway(redisUrl) {
   return { child, url: `ws://127.0.0.1:${port}/ws` };
 }
 
-/** A client that tells `onWorkers` of each `workers` message after its first. */
-async function connect(url, onWorkers) {
+/** The last frame, and what it says. */
+let last = { frame: Buffer.alloc(0), messages: [] };
+function messagesIn(frame) {
+  if (!frame.equals(last.frame)) {
+    const texts = frame.toString().split('\n');
+    last = { frame, messages: texts.map((text) => JSON.parse(text)) };
+  }
+  return last.messages;
+}
+
+/** A client that begins with `known` and tells `onWorkers` of each `workers` message after its first. */
+async function connect(url, known, onWorkers) {
   const socket = new WebSocket(url, ['carrierarr.v1'], { perMessageDeflate: false });
   let isFirst = true;
-  await new Promise((resolve, reject) => {
+  const first = await new Promise((resolve, reject) => {
     socket.once('error', reject);
-    socket.once('open', () => socket.send(JSON.stringify({ type: 'subscribe', workers: true })));
+    socket.once('open', () => socket.send(JSON.stringify({ type: 'subscribe', workers: known })));
     socket.on('message', (data) => {
-      for (const text of /** @type {Buffer} */ (data).toString().split('\n')) {
-        if (!text.startsWith('{"type":"workers"')) continue;
-        const message = JSON.parse(text);
+      for (const message of messagesIn(/** @type {Buffer} */ (data))) {
+        if (message.type !== 'workers') continue;
         if (!isFirst) onWorkers(message);
         isFirst = false;
-        resolve();
+        resolve({ point: { epoch: message.epoch, version: message.version }, bytes: data.length });
       }
     });
   });
-  return socket;
+  return { socket, ...first };
 }
 
 const percentile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
@@ -110,10 +123,16 @@ try {
     missing -= 1;
     if (missing === 0) told();
   };
-  for (let n = 0; n < clients; n += 50) {
-    const some = Array.from({ length: Math.min(50, clients - n) }, () => connect(gateway.url, onWorkers));
-    sockets.push(...(await Promise.all(some)));
+  const beganMs = performance.now();
+  const first = await connect(gateway.url, true, onWorkers);
+  sockets.push(first.socket);
+  const known = flags['from-nothing'] ? true : first.point;
+  while (sockets.length < clients) {
+    const length = Math.min(50, clients - sockets.length);
+    const some = await Promise.all(Array.from({ length }, () => connect(gateway.url, known, onWorkers)));
+    sockets.push(...some.map(({ socket }) => socket));
   }
+  const connectedMs = performance.now() - beganMs;
   const lastMs = [];
   for (let poll = 0; poll < polls; poll++) {
     const upserts = Array.from({ length: changed }, (_, n) =>
@@ -138,6 +157,7 @@ try {
       `| each client | ${ms(percentile(delaysMs, 0.5))} | ${ms(percentile(delaysMs, 0.99))} | ${ms(delaysMs.at(-1))} |`,
       `| the last of all | ${ms(percentile(lastMs, 0.5))} | ${ms(percentile(lastMs, 0.99))} | ${ms(lastMs.at(-1))} |`,
       '',
+      `All clients knew all workers (${(first.bytes / 1e6).toFixed(1)} MB) after ${(connectedMs / 1000).toFixed(1)} s.`,
       `The gateway held ${Math.round(rssKiB(gateway.child.pid) / 1024)} MiB (resident).`,
       '',
     ].join('\n'),

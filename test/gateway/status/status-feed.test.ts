@@ -140,7 +140,7 @@ it('tells all when a source turns stale, and when it is fresh again', async () =
   await monitor.publish({ upserts: [workerRecord('a')] });
   await feed.start();
   const [old, modern] = [new TestClient(), new TestClient()];
-  feed.add(old);
+  feed.add(old, { mayOptIn: false });
   feed.optIn(modern, undefined);
   // Quiet polls are no news.
   for (let i = 0; i < 3; i += 1) {
@@ -186,7 +186,7 @@ it('says that Redis is away if nothing was ever known, and knows it when Redis a
   state = { kind: 'degraded', reason: 'gone' };
   await feed.start();
   const client = new TestClient();
-  feed.add(client);
+  feed.add(client, { mayOptIn: false });
   await expect(feed.document({ gone: false })).rejects.toThrow('Redis is not available: gone');
   expect(client.messages).toEqual([]);
   state = { kind: 'available' };

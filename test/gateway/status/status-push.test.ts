@@ -3,7 +3,12 @@ import type { SeenWorker, StatusPoint } from '@carrierarr/protocol';
 import type { StatusDelta } from '@carrierarr/store';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createStatusMetrics } from '../../../apps/gateway/src/status/status-metrics.js';
-import { type StatusClient, StatusPush } from '../../../apps/gateway/src/status/status-push.js';
+import {
+  DOCUMENT_INTERVAL_MS,
+  OPT_IN_MS,
+  type StatusClient,
+  StatusPush,
+} from '../../../apps/gateway/src/status/status-push.js';
 import { StatusView } from '../../../apps/gateway/src/status/status-view.js';
 import { SOURCE, workerRecord } from './monitor.js';
 
@@ -105,6 +110,22 @@ describe('old clients', () => {
     // The same buffer, not an equal one.
     expect(new Set(all.map(({ frames }) => frames[1])).size).toBe(1);
     expect(await encodings()).toEqual({ document: 2 });
+  });
+
+  it('that may ask for `workers` get their first document only if they have not done so after half a second', () => {
+    change('a', 'running');
+    const [asking, silent] = clients(2) as [TestClient, TestClient];
+    for (const client of [asking, silent]) push.add(client, { mayOptIn: true });
+    push.optIn(asking, undefined);
+    expect(asking.frames).toHaveLength(1);
+    clock.advance(OPT_IN_MS - 1);
+    expect(silent.frames).toHaveLength(0);
+    clock.advance(DOCUMENT_INTERVAL_MS);
+    expect(silent.documents).toEqual([['running']]);
+    expect(asking.frames).toHaveLength(1);
+    clock.advance(DOCUMENT_INTERVAL_MS);
+    change('a', 'stopped');
+    expect(silent.documents).toEqual([['running'], ['stopped']]);
   });
 
   it('get what changes within a second in one document', () => {

@@ -93,8 +93,8 @@ export class StatusFeed {
 
   // --- clients ---------------------------------------------------------------------------------------------------
 
-  add(client: StatusClient): void {
-    this.#push.add(client);
+  add(client: StatusClient, options: { mayOptIn: boolean }): void {
+    this.#push.add(client, options);
   }
   optIn(client: StatusClient, point: StatusPoint | undefined): void {
     this.#push.optIn(client, point);

@@ -18,6 +18,8 @@ import type { StatusView, Step } from './status-view.js';
 
 /** Shortest time between two documents for one client, ms. */
 export const DOCUMENT_INTERVAL_MS = 1_000;
+/** A client that may ask for `workers` has this long to do so before it gets its first document, ms. */
+export const OPT_IN_MS = 500;
 /** What a gateway sends about workers, in bytes per second, to all its clients together. */
 export const STATUS_BYTES_PER_SECOND_MAX = 64 * 1024 * 1024;
 /** Clients' points whose changes are looked up at once (others get everything instead), and that are remembered. */
@@ -34,7 +36,7 @@ export interface StatusClient {
 interface DocumentFollower {
   kind: 'document';
   client: StatusClient;
-  /** The state that it was told of. */
+  /** The state that it was told of; -1 before the first. */
   state: number;
   sentAtMs: number;
   isCongested: boolean;
@@ -109,9 +111,15 @@ export class StatusPush {
 
   // --- clients ---------------------------------------------------------------------------------------------------
 
-  /** A new client: it is told of all workers at once, if there are any, and then of changes. */
-  add(client: StatusClient): void {
-    const sentAtMs = Number.NEGATIVE_INFINITY;
+  /**
+   * A new client: it is told of all workers at once, if there are any, and then of changes. `mayOptIn`: it knows of
+   * `workers`, and would have to take megabytes of a large fleet twice if it were not waited for.
+   */
+  add(client: StatusClient, { mayOptIn = false } = {}): void {
+    const isWaitedFor = mayOptIn && !this.#o.view.isEmpty;
+    const sentAtMs = isWaitedFor
+      ? this.#o.clock.monotonicMs() - DOCUMENT_INTERVAL_MS + OPT_IN_MS
+      : Number.NEGATIVE_INFINITY;
     this.#follow({ kind: 'document', client, state: -1, sentAtMs, isCongested: false });
   }
 
@@ -250,7 +258,7 @@ export class StatusPush {
   }
 
   #sendDocument(follower: DocumentFollower, nowMs: number): void {
-    const isFirst = follower.sentAtMs === Number.NEGATIVE_INFINITY;
+    const isFirst = follower.state === -1;
     if (isFirst && this.#o.view.isEmpty) {
       // Nobody to tell of, and it was never told of anybody.
       follower.state = this.#state;

@@ -177,7 +177,7 @@ export class Endpoint {
     } else {
       this.#o.fanout.watchEverything(connection.client, 'implicit');
     }
-    this.#o.status.add(connection);
+    this.#o.status.add(connection, { mayOptIn: connection.modern });
   }
 
   /** Whatever is wrong with one message, or with us, it is no reason to end the process and all other connections. */
