@@ -14,7 +14,11 @@ export function recordedView(command: GivenCommand): ExecutionView | undefined {
 }
 
 /** `lostAtMs`: when a command ended whose record is gone, as after a loss of data in Redis. */
-export function viewOfRecord(id: string, record: Execution | undefined, lostAtMs: number): ExecutionView {
+export function viewOfRecord(
+  id: string,
+  record: Pick<Execution, 'state' | 'outcome' | 'exit_code' | 'ended_at'> | undefined,
+  lostAtMs: number,
+): ExecutionView {
   if (record === undefined) return { state: 'ended', id, outcome: 'lost', exitCode: -1, endedAtMs: lostAtMs };
   if (record.state !== 'ended') return { state: record.state, id };
   const { outcome = 'lost', exit_code: exitCode = -1, ended_at: endedAt } = record;

@@ -1,5 +1,5 @@
 /** Reading executions back (C6) and the list of targets. */
-import type { Execution, Keys, TargetState } from '@carrierarr/protocol';
+import type { Execution, Keys, Outcome, TargetState } from '@carrierarr/protocol';
 import { PARTITIONS, partitionOfExecution } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
 import { parseExecution } from './execution-record.js';
@@ -16,6 +16,9 @@ const ALL_PARTITIONS = Array.from({ length: PARTITIONS }, (_, p) => p);
 /** Ids looked at for one page, at most: bounds a query for a rare state. */
 const SCAN_MAX = 5_000;
 
+const PROGRESS_FIELDS = ['state', 'outcome', 'exit_code', 'ended_at'] as const;
+export type ExecutionProgress = Pick<Execution, (typeof PROGRESS_FIELDS)[number]>;
+
 export class ExecutionHistory {
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
@@ -30,6 +33,20 @@ export class ExecutionHistory {
     if (partitionOfExecution(id) === undefined) return undefined;
     const record = await this.#connection.hgetall(this.#keys.execution(id));
     return record['id'] === undefined ? undefined : parseExecution(Object.entries(record).flat());
+  }
+
+  /** How far one has got, without the rest of its record; undefined as for {@link get}. */
+  async progress(id: string): Promise<ExecutionProgress | undefined> {
+    if (partitionOfExecution(id) === undefined) return undefined;
+    const key = this.#keys.execution(id);
+    const [state, outcome, exitCode, endedAt] = await this.#connection.hmget(key, ...PROGRESS_FIELDS);
+    if (state == null) return undefined;
+    return {
+      state: state as Execution['state'],
+      ...(outcome != null && { outcome: outcome as Outcome }),
+      ...(exitCode != null && { exit_code: Number(exitCode) }),
+      ...(endedAt != null && { ended_at: new Date(Number(endedAt)).toISOString() }),
+    };
   }
 
   /** Executions, newest first, with the cursor of the next page if there may be one. */

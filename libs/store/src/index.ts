@@ -15,6 +15,7 @@ export * from './resource-store.js';
 export * from './retention.js';
 export * from './runner-registry.js';
 export * from './store-format.js';
+export * from './target-commands.js';
 export type { HistoryBounds } from './lua/target-script.js';
 export * from './worker-freshness.js';
 export * from './worker-status-store.js';

@@ -16,7 +16,7 @@ function setUp() {
   const inFlight = new InFlight({
     store: { executionOfToken: async (_target, _subject, token) => tokens.get(token) },
     history: {
-      async get(id) {
+      async progress(id) {
         asked.push(id);
         return records.get(id) as Execution | undefined;
       },

@@ -12,6 +12,7 @@ import {
 } from '@carrierarr/store';
 import type { Fleet } from './fleet.js';
 import type { ReconcileMetrics } from './metrics.js';
+import { Telling } from './telling.js';
 
 export interface EffectsOptions {
   fence: number;
@@ -36,9 +37,15 @@ export class RefusedError extends Error {
 
 export class Effects {
   readonly #o: EffectsOptions;
+  readonly #telling: Telling;
 
   constructor(options: EffectsOptions) {
     this.#o = options;
+    this.#telling = new Telling({
+      record: (kind, name, event) => this.#record(kind, name, event),
+      signal: options.signal,
+      onDropped: () => options.metrics.eventsDropped.inc(),
+    });
   }
 
   /**
@@ -106,18 +113,18 @@ export class Effects {
     }
   }
 
-  /** Tells people. What cannot be told now is not told: it is not worth repeating a look for. */
-  async tell(kind: ResourceKind, name: string, events: readonly PlannedEvent[]): Promise<void> {
-    const { fence, logger, signal } = this.#o;
-    for (const event of events) {
-      if (signal.aborted) return;
-      try {
-        // One after the other: they are read in the order in which they happened.
-        await this.#o.events.record(kind, name, event, fence);
-      } catch (error) {
-        if (error instanceof DeposedError) throw error;
-        logger.debug({ err: error, kind, resource: name, reason: event.reason }, 'an event could not be recorded');
-      }
+  /** Tells people, soon: not before what is done, and in order. */
+  tell(kind: ResourceKind, name: string, events: readonly PlannedEvent[]): void {
+    this.#telling.add(kind, name, events);
+  }
+
+  /** What cannot be told now is not told: it is not worth repeating a look for. */
+  async #record(kind: ResourceKind, name: string, event: PlannedEvent): Promise<void> {
+    const { events, fence, logger } = this.#o;
+    try {
+      await events.record(kind, name, event, fence);
+    } catch (error) {
+      logger.debug({ err: error, kind, resource: name, reason: event.reason }, 'an event could not be recorded');
     }
   }
 

@@ -10,11 +10,11 @@ import type { CommandStore, ExecutionHistory } from '@carrierarr/store';
 
 export const LOOK_MS = 500;
 /** Commands looked up at once; with more in flight they take turns. */
-export const LOOKUPS_MAX = 1_000;
+export const LOOKUPS_MAX = 250;
 
 export interface InFlightOptions {
   store: Pick<CommandStore, 'executionOfToken'>;
-  history: Pick<ExecutionHistory, 'get'>;
+  history: Pick<ExecutionHistory, 'progress'>;
   /** The command of a Worker has begun or ended. */
   onChange: (worker: string, view: ExecutionView) => void;
   clock: Clock;
@@ -63,7 +63,7 @@ export class InFlight {
     const id = command.execution ?? (await store.executionOfToken(target, reconciler, command.token));
     // It was written down and never submitted.
     if (id === undefined) return { state: 'none' };
-    const view = viewOfRecord(id, await history.get(id), Date.parse(command.requestedAt));
+    const view = viewOfRecord(id, await history.progress(id), Date.parse(command.requestedAt));
     this.#track(worker, { token: command.token, view });
     return view;
   }
@@ -112,7 +112,7 @@ export class InFlight {
     const tracked = this.#tracked.get(worker);
     if (tracked === undefined || !('id' in tracked.view)) return;
     const { id, state } = tracked.view;
-    const view = viewOfRecord(id, await this.#o.history.get(id), this.#o.clock.now());
+    const view = viewOfRecord(id, await this.#o.history.progress(id), this.#o.clock.now());
     if (this.#isStopped || this.#tracked.get(worker) !== tracked) return;
     // To the end of the line.
     this.#open.delete(worker);

@@ -130,6 +130,11 @@ export function createReconcileMetrics(registry: Registry, concurrency: number) 
       help: 'Writes that came too late because somebody else wrote first; the look is repeated.',
       registers,
     }),
+    eventsDropped: new Counter({
+      name: 'carrierarr_monitor_events_dropped_total',
+      help: 'Events of resources that were not told because too many waited to be.',
+      registers,
+    }),
     halted: new Gauge({
       name: 'carrierarr_monitor_halted_groups',
       help: 'Pools (and the Workers outside pools, as one) whose repair is halted because too much went bad at once.',

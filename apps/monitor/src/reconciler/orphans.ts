@@ -174,14 +174,14 @@ export class Orphans {
     const found = upserts.filter(({ id }) => !before.has(id));
     await store.write(fence, upserts, removed);
     this.#written = after;
-    for (const orphan of found) await this.#report(orphan);
+    for (const orphan of found) this.#report(orphan);
   }
 
-  async #report({ id, target, source, state, message: fate }: Orphan): Promise<void> {
+  #report({ id, target, source, state, message: fate }: Orphan): void {
     const { logger, effects } = this.#o;
     logger.warn({ id, target, source, state }, `a machine of ours belongs to no Worker. ${fate}`);
     const message = `${id} (${source}, ${state}) is tagged ${MANAGED_TAG} and belongs to no Worker. ${fate}`;
-    await effects.tell('Worker', target, [{ type: 'Warning', reason: 'Orphaned', message }]);
+    effects.tell('Worker', target, [{ type: 'Warning', reason: 'Orphaned', message }]);
   }
 
   #orphanOf(found: Found, chosen: ReadonlySet<string>): Orphan {

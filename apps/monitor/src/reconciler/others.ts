@@ -4,7 +4,7 @@
  */
 import type { Keys, WorkerResource } from '@carrierarr/protocol';
 import { othersWork } from '@carrierarr/reconcile';
-import type { RedisConnection } from '@carrierarr/store';
+import { type RedisConnection, targetCommands } from '@carrierarr/store';
 
 /** Waiting commands looked at; with more than these some are surely not ours, which have one at a time. */
 const WAITING_MAX = 8;
@@ -29,33 +29,15 @@ export class Others {
 
   /** What others than a Worker's last command do on its target. */
   async on(target: string, worker: Pick<WorkerResource, 'metadata' | 'status'>): Promise<OthersWork> {
-    const [redis, keys] = [this.#connection, this.#keys];
-    // Sent together and answered in this order: a command that starts in between is found running, if not waiting.
-    const [waiting, [leased, state, until], newest, [seconds, micros]] = await Promise.all([
-      redis.lrange(keys.queue(target), 0, WAITING_MAX),
-      redis.hmget(keys.lease(target), 'exec', 'state', 'until'),
-      redis.zrevrange(keys.executionsOf(target), 0, NEWEST_MAX - 1),
-      redis.time(),
-    ]);
-    const running = leased && state === 'running' ? [leased] : [];
-    const ids = [...new Set([...running, ...waiting, ...newest])];
-    const records = await Promise.all(
-      ids.map((id) => redis.hmget(keys.execution(id), 'subject', 'client_id', 'state', 'ended_at')),
-    );
-    const others = othersWork(
-      worker,
-      records.flatMap(([subject, token, is, endedAt]) =>
-        subject
-          ? [{ subject, token: token ?? undefined, hasEnded: is === 'ended', endedAtMs: Number(endedAt ?? 0) }]
-          : [],
-      ),
-    );
-    if (waiting.length > WAITING_MAX) others.busy = true;
-    if (!leased || state !== 'closed') return others;
-    const untilMs = Number(until ?? 0);
+    const bounds = { waitingMax: WAITING_MAX, newestMax: NEWEST_MAX };
+    const store = { connection: this.#connection, keys: this.#keys };
+    const { nowMs, queued, closedUntilMs, commands } = await targetCommands(store, target, bounds);
+    const others = othersWork(worker, commands);
+    if (queued > WAITING_MAX) others.busy = true;
+    if (closedUntilMs === undefined) return others;
     return {
-      busy: others.busy || untilMs > Number(seconds) * 1000 + Number(micros) / 1000,
-      endedAtMs: Math.max(untilMs, others.endedAtMs ?? 0),
+      busy: others.busy || closedUntilMs > nowMs,
+      endedAtMs: Math.max(closedUntilMs, others.endedAtMs ?? 0),
     };
   }
 }

@@ -62,7 +62,7 @@ export class PoolStep {
       ...plan.delete.map((victim) => () => this.#delete(victim)),
     ];
     await inTurns(changes.slice(0, CHANGES_MAX));
-    await effects.tell('WorkerPool', name, plan.events);
+    effects.tell('WorkerPool', name, plan.events);
     if (plan.finalized === true && (await effects.remove(pool)) === 'conflict') return { again: true };
     return changes.length > CHANGES_MAX ? { again: true } : resultOf(plan);
   }

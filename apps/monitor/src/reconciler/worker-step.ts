@@ -92,7 +92,7 @@ export class WorkerStep {
       const { execution: id } = await effects.submit(target, plan.command);
       inFlight.submitted(name, plan.command.token, id);
     }
-    await effects.tell('Worker', name, plan.events);
+    effects.tell('Worker', name, plan.events);
     if (plan.finalized === true && (await effects.remove(worker)) === 'conflict') return { again: true };
     // Nobody tells when others are done.
     return busy

@@ -61,6 +61,29 @@ redis.call('SPUBLISH', ARGV[3], '')
 return {'released'}
 `;
 
+/**
+ * Lies in the slot of a partition. KEYS 1 queue · 2 lease · 3 executions of the target.
+ * ARGV 1 what stands before an id in the key of an execution · 2 waiting ones looked at · 3 newest ones looked at.
+ * Returns {'ok', now, length of the queue, state of the lease or '', until when it is closed, …} and for each execution
+ * that waits, runs or is among the newest: subject, client id or '', state, ended_at or ''.
+ */
+const TARGET_COMMANDS = `${NOW}${INT}
+local lease = redis.call('HMGET', KEYS[2], 'exec', 'state', 'until')
+local answer = {'ok', int(now), redis.call('LLEN', KEYS[1]), lease[2] or '', lease[3] or '0'}
+local seen = {}
+local function add(id)
+  if seen[id] then return end
+  seen[id] = true
+  local record = redis.call('HMGET', ARGV[1] .. id, 'subject', 'client_id', 'state', 'ended_at')
+  if not record[1] then return end
+  for i = 1, 4 do answer[#answer + 1] = record[i] or '' end
+end
+if lease[1] and lease[2] == 'running' then add(lease[1]) end
+for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, ARGV[2] - 1)) do add(id) end
+for _, id in ipairs(redis.call('ZREVRANGE', KEYS[3], 0, ARGV[3] - 1)) do add(id) end
+return answer
+`;
+
 /** Lies in the slot of a partition. KEYS 1 controller fence. ARGV 1 fence. Returns {'ok'}. */
 const RAISE = `
 local known = tonumber(redis.call('GET', KEYS[1])) or 0
@@ -250,6 +273,7 @@ return {'ok'}
 export const CONTROL_SCRIPTS = {
   carrierarrHold: { lua: HOLD, numberOfKeys: 2 },
   carrierarrRelease: { lua: RELEASE, numberOfKeys: 1 },
+  carrierarrTargetCommands: { lua: TARGET_COMMANDS, numberOfKeys: 3 },
   carrierarrRaise: { lua: RAISE, numberOfKeys: 1 },
   carrierarrPublishStatus: { lua: PUBLISH_STATUS, numberOfKeys: 7 },
   carrierarrKeepSources: { lua: KEEP_SOURCES, numberOfKeys: 2 },
