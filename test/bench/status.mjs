@@ -74,7 +74,7 @@ async function connect(url, known, onWorkers) {
     socket.once('error', reject);
     socket.once('open', () => socket.send(JSON.stringify({ type: 'subscribe', workers: known })));
     socket.on('message', (data) => {
-      for (const message of messagesIn(/** @type {Buffer} */ (data))) {
+      for (const message of messagesIn(data)) {
         if (message.type !== 'workers') continue;
         if (!isFirst) onWorkers(message);
         isFirst = false;

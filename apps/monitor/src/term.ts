@@ -161,7 +161,7 @@ export class Leading {
       async onEnded({ node, target }, verb, execution) {
         const message = `Its agent (${node.name}) is dead: ${verb} was given (execution ${execution}).`;
         for (const name of fleet.namesAt(target))
-          await effects.tell('Worker', name, [{ type: 'Warning', reason: 'AgentDead', message }]);
+          effects.tell('Worker', name, [{ type: 'Warning', reason: 'AgentDead', message }]);
       },
     });
     return new Nodes({
