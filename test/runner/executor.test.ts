@@ -52,6 +52,7 @@ async function claimed(begin: (task: Task, run: Run) => Promise<Run | undefined>
     },
   };
   const levels = { running: () => 1, spoolBytes: () => 0, appendsInFlight: () => 0 };
+  const metrics = createRunnerMetrics(createMetrics({ program: 't', version: '0', hasProcessMetrics: false }), levels);
   const running = new RunningExecution({
     ...{ execution, fence, store, outputStore: store, clock, executors: { agent } },
     limits: {
@@ -61,7 +62,7 @@ async function claimed(begin: (task: Task, run: Run) => Promise<Run | undefined>
     leases: new LeaseKeeper({ renew: (target, f) => store.renew(target, f), clock, outageGraceMs: 35_000 }),
     budget: new SpoolBudget(1 << 20),
     redactor: new Redactor([]),
-    metrics: createRunnerMetrics(createMetrics({ program: 't', version: '0', hasProcessMetrics: false }), levels),
+    metrics,
     logger: createLogger({ program: 't', level: 'silent' }),
   });
   /** What a monitor does with the lines of an agent. */
@@ -72,7 +73,7 @@ async function claimed(begin: (task: Task, run: Run) => Promise<Run | undefined>
   const ended = running.run(clock.monotonicMs());
   /** Resolves when it runs: its timeout counts. */
   const begun = () => vi.waitFor(() => expect(clock.pendingTimers).toBe(1));
-  return { client, id, running, run, task: task.promise, append, begun, ended, clock };
+  return { client, id, running, run, task: task.promise, append, begun, ended, clock, metrics };
 }
 
 const begins = async (_task: Task, run: Run) => run;
@@ -102,6 +103,22 @@ describe('an execution that another runs', () => {
     expect(await one.client.records.get(one.id)).toMatchObject({ outcome: 'succeeded' });
     const { events } = await one.client.output('w');
     expect(events[1]).toMatchObject({ code: 'internal', error: expect.stringContaining('lost 3 entries') });
+  });
+
+  it('is not held for lost because a renewal came after its own ending', async () => {
+    const one = await claimed(begins);
+    const { store } = one.client;
+    const finish = store.finish.bind(store);
+    vi.spyOn(store, 'finish').mockImplementation(async (...args) => {
+      const answer = await finish(...args);
+      expect(await store.renew('w', one.running.fence)).toEqual({ kind: 'fenced' });
+      one.running.onFenced();
+      return answer;
+    });
+    one.run.end({ code: 0 });
+    await one.ended;
+    expect((await one.metrics.fenced.get()).values[0]?.value).toBe(0);
+    expect(await one.client.records.get(one.id)).toMatchObject({ outcome: 'succeeded' });
   });
 
   it('is lost when its executor says so, whatever is asked of it after that', async () => {

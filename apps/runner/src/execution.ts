@@ -69,6 +69,8 @@ export class RunningExecution implements LeaseHolder {
   /** Of output that did not pass through the spool. */
   #foreign: ForeignOutput | undefined;
   #isFenced = false;
+  /** Its outcome is on its way to Redis. */
+  #isFinishing = false;
   #isAbandoned = false;
   #isOutOfTouch = false;
   #isPaused = false;
@@ -141,7 +143,8 @@ export class RunningExecution implements LeaseHolder {
   }
 
   onFenced(): void {
-    if (this.#isFenced) return;
+    // A renewal that its own ending has overtaken is answered so, too. If it is really fenced, the ending is told.
+    if (this.#isFenced || this.#isFinishing) return;
     this.#isFenced = true;
     this.#o.metrics.fenced.inc();
     this.#o.logger.warn(
@@ -270,8 +273,11 @@ export class RunningExecution implements LeaseHolder {
       const ending = this.#endingFor(cause);
       let answer: FinishAnswer;
       try {
+        this.#isFinishing = true;
         answer = await store.finish(this.target, this.execution, this.fence, ending);
+        this.#isFinishing = false;
       } catch (error) {
+        this.#isFinishing = false;
         if (attempt === 0)
           logger.warn({ err: error, execution: this.execution }, 'outcome not written yet; trying again');
         const delayMs = backoffMs({ attempt: attempt++, baseMs: FINISH_RETRY_BASE_MS, capMs: FINISH_RETRY_CAP_MS });

@@ -68,7 +68,14 @@ export const workerSpecSchema = z.strictObject({
     description: 'Who says what state it is in. `auto`: a cloud source that knows the target, else the script.',
   }),
   selector: z
-    .strictObject({ tags: z.record(z.string(), z.string()) })
+    .strictObject({
+      tags: z
+        .record(z.string(), z.string())
+        .refine(
+          (tags) => Object.keys(tags).length > 0,
+          'a selector names at least one tag: none would fit every machine',
+        ),
+    })
     .optional()
     .meta({ description: 'Which machine it is, by tags, instead of by target.' }),
   args: z

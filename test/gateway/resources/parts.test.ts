@@ -194,6 +194,15 @@ describe('a manifest', () => {
     expect(spec).toMatchObject({ desired: 'stopped', args: { start: ['--fast'] }, source: 'auto' });
   });
 
+  it('whose selector names no tag is refused: it would fit every machine', () => {
+    const { issues } = refused(() =>
+      manifestOf({ ...manifest, spec: { selector: { tags: {} } } }, { kind: 'Worker', name: 'w1' }),
+    );
+    expect(issues).toMatchObject([
+      { path: 'spec.selector.tags', message: expect.stringContaining('at least one tag') },
+    ]);
+  });
+
   it('with problems is refused with all of them: where, what, and what is allowed', () => {
     const { code, issues, message } = refused(() =>
       manifestOf(

@@ -196,6 +196,13 @@ describe('the answer of a script', () => {
     });
   });
 
+  it('is kept short: the records of all workers go to every client', () => {
+    const long = 'x'.repeat(10_000);
+    const record = of(JSON.stringify({ state: long, provider: long, reason: long, name: long }));
+    expect(JSON.stringify(record).length).toBeLessThan(3_000);
+    expect(record.state.endsWith('…')).toBe(true);
+  });
+
   it('counts when the script exits with an error, too: it said what it knows', () => {
     expect(of('{"state":"stopped"}', 'failed', 3)).toMatchObject({ state: 'stopped' });
   });

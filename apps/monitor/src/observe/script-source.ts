@@ -176,6 +176,9 @@ function unreachable(cause: unknown, count: number): SourceError {
 /** Fields of the script's answer that become fields of the record, and what they have to be. */
 const TEXT_FIELDS = ['name', 'public_ip', 'private_ip', 'instance_type', 'launch_time', 'health_check'] as const;
 
+/** Most characters of a field that are kept: records of all workers go to every client. */
+const FIELD_LENGTH_MAX = 500;
+
 /** What a target's `status` said, as a record: its last line if that is a JSON object with `state`, else `unknown`. */
 export function scriptRecord(
   target: string,
@@ -191,17 +194,21 @@ export function scriptRecord(
   }
   const texts = TEXT_FIELDS.flatMap((field) => {
     const value = answer[field];
-    return typeof value === 'string' && value !== '' ? [[field, value] as const] : [];
+    return typeof value === 'string' && value !== '' ? [[field, bounded(value)] as const] : [];
   });
   const { provider, reason, idle_seconds: idle } = answer;
   return {
     ...base,
     ...(Object.fromEntries(texts) as Partial<Record<(typeof TEXT_FIELDS)[number], string>>),
-    provider: typeof provider === 'string' && provider !== '' ? provider : 'script',
-    state,
-    ...(typeof reason === 'string' && reason !== '' ? { reason } : {}),
+    provider: typeof provider === 'string' && provider !== '' ? bounded(provider) : 'script',
+    state: bounded(state),
+    ...(typeof reason === 'string' && reason !== '' ? { reason: bounded(reason) } : {}),
     ...(typeof idle === 'number' && idle >= 0 ? { idle_seconds: idle } : {}),
   };
+}
+
+function bounded(text: string): string {
+  return text.length > FIELD_LENGTH_MAX ? `${text.slice(0, FIELD_LENGTH_MAX)}…` : text;
 }
 
 function jsonObject(line: string | undefined): Record<string, unknown> | undefined {
