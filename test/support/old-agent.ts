@@ -153,7 +153,7 @@ export class OldAgent {
 
   /** Commands received so far, on all streams. */
   commands(): Command[] {
-    return this.received.flatMap((message) => (message['command'] === null ? [] : [message['command'] as Command]));
+    return this.received.flatMap((message) => (message['command'] == null ? [] : [message['command'] as Command]));
   }
 
   /** The `n`th command (from 0). */
