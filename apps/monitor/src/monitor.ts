@@ -244,7 +244,7 @@ export function createMonitor(options: MonitorOptions): MonitorComponent {
           ),
         );
         await checkStoreFormat(connection, keys);
-        await clock.start();
+        await Promise.all([clock.start(), observer.prepare()]);
         await follow.start();
         await agents?.start();
       } catch (error) {

@@ -56,6 +56,14 @@ export class Observer {
     return [...(this.#run?.pollers.keys() ?? [])];
   }
 
+  /**
+   * Loads what takes long to load: the AWS SDK, where AWS is watched. To be done before this monitor can lead, since it stands
+   * in the way of everything else for seconds on a busy machine, and a leader must renew its lease meanwhile.
+   */
+  async prepare(): Promise<void> {
+    if (this.#watchesAws) await loadAwsObservation();
+  }
+
   /** Begins to poll. `known`: the status as published. Throws when no region is known for what is to be watched. */
   async start({ workers, sources: reports }: KnownStatus): Promise<void> {
     if (this.#run) throw new Error('The observer was started already.');
@@ -104,6 +112,11 @@ export class Observer {
     for (const poller of this.#pollers(source)) poller.expectChange();
   }
 
+  get #watchesAws(): boolean {
+    const { ec2Tags, ecsCluster, eventsQueueUrl } = this.#options.config;
+    return ec2Tags !== null || ecsCluster.length > 0 || eventsQueueUrl !== null;
+  }
+
   #pollers(source: string | undefined): Poller[] {
     if (!this.#run) return [];
     if (source === undefined) return [...this.#run.pollers.values()];
@@ -113,11 +126,13 @@ export class Observer {
 
   async #loadAws(): Promise<AwsObservation | undefined> {
     const { config, clock, logger, metrics } = this.#options;
-    if (config.ec2Tags === null && config.ecsCluster.length === 0 && config.eventsQueueUrl === null) return undefined;
-    const { AwsObservation: Observation } = await import('./aws-observation.js');
+    if (!this.#watchesAws) return undefined;
+    const { AwsObservation: Observation } = await loadAwsObservation();
     return new Observation({
       ...{ config, clock, logger, metrics },
       ...{ budgets: this.#budgets, interruptions: this.#interruptions },
     });
   }
 }
+
+const loadAwsObservation = () => import('./aws-observation.js');
