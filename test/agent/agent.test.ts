@@ -312,6 +312,22 @@ describe('commands', () => {
     expect(await back.result('c1')).toMatchObject({ end: CommandEnd.COMMAND_END_OUT_OF_TOUCH, fence: 1 });
   });
 
+  it('counts a control plane that can store nothing as out of reach, as whoever waits for the command does', async () => {
+    const { control } = await started();
+    const script = 'echo $$; while sleep 0.05; do echo tick; done';
+    control.command({ commandId: 'c1', outageGraceMs: 1500, argv: ['sh', '-c', script] });
+    const pid = await until('its process', () => Number(control.text('c1').split('\n')[0]) || undefined);
+    let refused = 0;
+    control.onOutput = () => {
+      refused += 1;
+      return 'unavailable';
+    };
+    await until('its end', () => !isRunning(pid));
+    expect(refused).toBeGreaterThan(1);
+    control.onOutput = () => 'store';
+    expect(await control.result('c1')).toMatchObject({ end: CommandEnd.COMMAND_END_OUT_OF_TOUCH, fence: 1 });
+  });
+
   it('keeps a result until it is confirmed, over restarts', async () => {
     const { control, agent } = await started();
     control.acksResults = false;

@@ -13,6 +13,7 @@ import {
   type NodeStatus,
   type RegisterRequest,
   type RegisterResponse,
+  OutputVerdict,
 } from '@carrierarr/protocol/agent-control';
 import { streamsCommands } from '@carrierarr/protocol';
 import type { ClientDuplexStream, Metadata } from '@grpc/grpc-js';
@@ -195,10 +196,18 @@ export class Session {
     this.#stream = stream;
     stream.on('data', (message: ControlMessage) => {
       if (this.#isOver) return;
-      this.#heardMs = this.#o.clock.monotonicMs();
+      if (!isBlind(message)) this.#heardMs = this.#o.clock.monotonicMs();
       this.#o.onMessage(message);
     });
     stream.on('error', (error) => this.end(error.message));
     stream.on('end', () => this.end('the control plane ended the stream'));
   }
+}
+
+/**
+ * A monitor that cannot reach Redis answers that it is unavailable. Nobody then notes that this agent is within reach, and whoever
+ * waits for its command counts that time: so must the agent.
+ */
+function isBlind({ payload }: ControlMessage): boolean {
+  return payload?.$case === 'outputAck' && payload.value.verdict === OutputVerdict.OUTPUT_VERDICT_UNAVAILABLE;
 }
