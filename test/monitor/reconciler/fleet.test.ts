@@ -22,7 +22,6 @@ it('finds the Workers that select a machine by all of their tags, through change
   const selecting = (tags: Record<string, string> | undefined) => [...fleet.namesSelecting(tags)].toSorted();
   learn('one', { role: 'gpu', env: 'prod' });
   learn('other', { env: 'prod' });
-  learn('nothing', {});
   learn('none');
   expect(selecting({ env: 'prod', role: 'gpu', more: 'x' })).toEqual(['one', 'other']);
   expect(selecting({ env: 'prod' })).toEqual(['other']);
