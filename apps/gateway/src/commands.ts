@@ -194,7 +194,7 @@ export class Commands {
     if (node === undefined) return undefined;
     const answer = agentCommandOf(command, args ?? []);
     if (!answer.ok) throw new ClientError('bad_command', `${answer.problem} The command was not accepted.`);
-    const streamlessMs = nodes.streamlessMs(node);
+    const { streamlessMs } = node;
     if (streamlessMs !== undefined && streamlessMs <= STREAMLESS_MS_MAX) return node;
     const since = streamlessMs === undefined ? 'never had a stream' : `has had no stream for ${seconds(streamlessMs)}`;
     throw new ClientError(

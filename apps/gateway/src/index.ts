@@ -12,6 +12,7 @@ import {
   DrainQueue,
   ExecutionHistory,
   NodeFollow,
+  NodeLookup,
   OutputLog,
   type RedisConnection,
   OrphanStore,
@@ -119,7 +120,11 @@ export function createGateway(options: GatewayOptions): Gateway {
     subscriber: createRedis(redisSettings, { name: 'gateway-status', role: 'subscriber', logger }),
     store: new WorkerStatusStore({ connection, keys }),
   });
-  const nodes = new NodeView({ follow: new NodeFollow({ connection, keys }), workers: status, redis, clock });
+  const nodes = new NodeView({
+    ...{ workers: status, redis, clock },
+    follow: new NodeFollow({ connection, keys }),
+    lookup: new NodeLookup({ connection, keys }),
+  });
   const commands = new Commands({
     ...{ store, drain, connection, keys, redis, nodes, gatewayId, clock, logger, metrics, commandsEnabled },
     runners: new RunnerRegistry(connection, keys),

@@ -5,6 +5,7 @@ export { DrainQueue } from './drain-queue.js';
 export * from './execution-history.js';
 export * from './leadership.js';
 export * from './node-follow.js';
+export * from './node-lookup.js';
 export * from './node-registry.js';
 export * from './orphan-store.js';
 export * from './output-log.js';

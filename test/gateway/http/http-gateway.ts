@@ -17,6 +17,7 @@ import {
   type Ending,
   ExecutionHistory,
   NodeFollow,
+  NodeLookup,
   NodeRegistry,
   OrphanStore,
   OutputLog,
@@ -105,7 +106,11 @@ export async function startHttpGateway(
     subscriber: createRedis(settings, { name: 'test-status', role: 'subscriber' }),
     clientBufferBytes: config.clientBufferBytes,
   });
-  const nodes = new NodeView({ ...common, follow: new NodeFollow({ connection, keys }), workers: status });
+  const nodes = new NodeView({
+    ...{ ...common, workers: status },
+    follow: new NodeFollow({ connection, keys }),
+    lookup: new NodeLookup({ connection, keys }),
+  });
   const commands = new Commands({
     ...common,
     store,

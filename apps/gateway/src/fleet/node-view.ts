@@ -1,16 +1,16 @@
 /**
- * All nodes as this gateway knows them, brought up to date when somebody asks. Requests within half a second share one
- * look, and a look reads only what changed. While Redis is away what was known before is served for a minute.
+ * Nodes as this gateway knows them. All of them are brought up to date when somebody asks for all: requests within half a
+ * second share one look, and a look reads only what changed. Who asks for one, as each command for an agent does, has that
+ * one read by itself: a look at all may take seconds where there are many and nobody has looked for long. While Redis is
+ * away what was known before is served for a minute.
  */
 import type { Clock } from '@carrierarr/platform';
 import { type Liveness, livenessOf, type NodeRecord, type WorkerRecord } from '@carrierarr/protocol';
-import type { NodeFollow } from '@carrierarr/store';
+import type { NodeFollow, NodeLookup, NodeSighting } from '@carrierarr/store';
 import { RedisAwayError, type RedisHealth } from '../redis-health.js';
 
 /** A look counts for so long, ms. */
 export const NODES_FRESH_MS = 500;
-/** Before a name is held for unknown, what is older than this is looked at again, ms: a node may just have come. */
-const UNKNOWN_FRESH_MS = 50;
 /** Without Redis a look counts for so long, ms. */
 export const NODES_KEPT_MS = 60_000;
 
@@ -22,10 +22,13 @@ export interface SeenNode {
   target: string;
   /** A stream is open, and the monitor that serves it lives. */
   isStreaming: boolean;
+  /** How long it has had no stream, ms; undefined if it never had one. */
+  streamlessMs: number | undefined;
 }
 
 export interface NodeViewOptions {
   follow: NodeFollow;
+  lookup: NodeLookup;
   /** The workers that monitors see; a node of the cloud is one of them, by its instance id. */
   workers: {
     workerOf(id: string): WorkerRecord | undefined;
@@ -48,11 +51,12 @@ export class NodeView {
 
   /** Every node, by name. Throws RedisAwayError if nothing is known that counts. */
   async nodes(): Promise<readonly SeenNode[]> {
-    await this.#look(NODES_FRESH_MS);
+    await this.#look();
+    const { follow } = this.#o;
     const lookedMs = this.#lookedMs as number;
     if (this.#all?.lookedMs !== lookedMs) {
-      const nodes = [...this.#o.follow.nodes.values()]
-        .map((record) => this.#seen(record))
+      const nodes = [...follow.nodes.values()]
+        .map((record) => this.#followed(record))
         .toSorted((a, b) => (a.record.name < b.record.name ? -1 : 1));
       this.#all = { nodes, lookedMs };
     }
@@ -61,58 +65,53 @@ export class NodeView {
 
   /** A node by any name it was called by. Throws RedisAwayError as {@link NodeView.nodes}. */
   async byName(name: string): Promise<SeenNode | undefined> {
-    return this.#found(() => this.#o.follow.find(name));
+    return this.#found(name, []);
   }
 
   /** The node that a target is: by the worker record that has the target, else by any name. Throws RedisAwayError. */
   async byTarget(target: string): Promise<SeenNode | undefined> {
-    const { follow, workers } = this.#o;
-    return this.#found(() => {
-      for (const { id } of workers.workersWithTarget(target)) {
-        const node = follow.nodes.get(id);
-        if (node !== undefined) return node;
-      }
-      return follow.find(target);
-    });
+    return this.#found(
+      target,
+      this.#o.workers.workersWithTarget(target).map(({ id }) => id),
+    );
   }
 
-  /** How long it has had no stream, ms; undefined if it never had one. */
-  streamlessMs({ record, isStreaming }: SeenNode): number | undefined {
-    if (isStreaming) return 0;
-    const { stream, streamEndedMs, seenMs } = record;
-    // Of a monitor that died: until then it was heard.
-    const endedMs = streamEndedMs ?? (stream && Math.max(stream.since_ms, seenMs.grpc ?? 0));
-    return endedMs === undefined ? undefined : Math.max(0, this.#o.follow.nowMs - endedMs);
-  }
-
-  async #found(find: () => NodeRecord | undefined): Promise<SeenNode | undefined> {
-    await this.#look(NODES_FRESH_MS);
-    let record = find();
-    if (record === undefined) {
-      await this.#look(UNKNOWN_FRESH_MS);
-      record = find();
+  async #found(name: string, nodeKeys: readonly string[]): Promise<SeenNode | undefined> {
+    const { redis, lookup, follow } = this.#o;
+    try {
+      const sighting = await redis.bounded(() => lookup.find(name, nodeKeys));
+      return sighting && this.#seen(sighting);
+    } catch (error) {
+      if (!(error instanceof RedisAwayError) || this.#ageMs() > NODES_KEPT_MS) throw error;
+      const known = nodeKeys.map((key) => follow.nodes.get(key)).find((node) => node !== undefined);
+      const record = known ?? follow.find(name);
+      return record && this.#followed(record);
     }
-    return record && this.#seen(record);
   }
 
-  #seen(record: NodeRecord): SeenNode {
-    const { follow, workers } = this.#o;
+  #followed(record: NodeRecord): SeenNode {
+    const { listening, limits, nowMs } = this.#o.follow;
+    return this.#seen({ record, listening, limits, nowMs, isStreaming: this.#o.follow.isStreaming(record) });
+  }
+
+  #seen({ record, listening, limits, nowMs, isStreaming }: NodeSighting): SeenNode {
     return {
-      record,
-      liveness: livenessOf(record, follow.listening, follow.limits, follow.nowMs),
-      target: workers.workerOf(record.key)?.target ?? record.name,
-      isStreaming: follow.isStreaming(record),
+      ...{ record, isStreaming, liveness: livenessOf(record, listening, limits, nowMs) },
+      target: this.#o.workers.workerOf(record.key)?.target ?? record.name,
+      streamlessMs: streamlessMs(record, isStreaming, nowMs),
     };
   }
 
-  async #look(freshMs: number): Promise<void> {
-    const { clock, redis } = this.#o;
-    const age = () => (this.#lookedMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonicMs() - this.#lookedMs);
-    if (age() < freshMs) return;
+  #ageMs(): number {
+    return this.#lookedMs === undefined ? Number.POSITIVE_INFINITY : this.#o.clock.monotonicMs() - this.#lookedMs;
+  }
+
+  async #look(): Promise<void> {
+    if (this.#ageMs() < NODES_FRESH_MS) return;
     try {
-      await redis.bounded(() => this.#refresh());
+      await this.#o.redis.bounded(() => this.#refresh());
     } catch (error) {
-      if (!(error instanceof RedisAwayError) || age() > NODES_KEPT_MS) throw error;
+      if (!(error instanceof RedisAwayError) || this.#ageMs() > NODES_KEPT_MS) throw error;
     }
   }
 
@@ -129,4 +128,15 @@ export class NodeView {
       });
     return this.#looking;
   }
+}
+
+function streamlessMs(
+  { stream, streamEndedMs, seenMs }: NodeRecord,
+  isStreaming: boolean,
+  nowMs: number,
+): number | undefined {
+  if (isStreaming) return 0;
+  // Of a monitor that died: until then it was heard.
+  const endedMs = streamEndedMs ?? (stream && Math.max(stream.since_ms, seenMs.grpc ?? 0));
+  return endedMs === undefined ? undefined : Math.max(0, nowMs - endedMs);
 }
