@@ -136,6 +136,38 @@ const DASHBOARDS = {
       ]),
     ],
   },
+  agents: {
+    title: 'carrierarr: agents',
+    panels: [
+      panel('Nodes by whether they live', 'short', ['{{liveness}}', highest('carrierarr_monitor_nodes', 'liveness')]),
+      panel('What happened to nodes', 'cps', ['{{kind}}', rate('carrierarr_monitor_node_events_total', 'kind')]),
+      panel('Streams', 'short', ['{{pod}}', total('carrierarr_agents_streams', 'pod')]),
+      panel('Messages over streams', 'cps', ['{{kind}}', rate('carrierarr_agents_messages_total', 'kind')]),
+      panel('Refused', 'cps', ['{{reason}}', rate('carrierarr_agents_refused_total', 'reason')]),
+      panel('Commands under way', 'short', ['{{pod}}', total('carrierarr_agents_commands_open', 'pod')]),
+      panel(
+        'Commands and results',
+        'cps',
+        ['sent', rate('carrierarr_agents_commands_sent_total')],
+        ['{{kind}} results', rate('carrierarr_agents_results_total', 'kind')],
+      ),
+      panel('Output', 'Bps', ['{{pod}}', rate('carrierarr_agents_output_bytes_total', 'pod')]),
+      panel('Output by answer', 'cps', ['{{verdict}}', rate('carrierarr_agents_output_acks_total', 'verdict')]),
+      panel('Reads from RabbitMQ', 'short', ['{{pod}}', total('carrierarr_monitor_rabbitmq_consuming', 'pod')]),
+      panel('Messages of RabbitMQ', 'cps', [
+        '{{queue}} {{outcome}}',
+        rate('carrierarr_monitor_rabbitmq_messages_total', 'queue, outcome'),
+      ]),
+      panel(
+        'What must not be',
+        'cps',
+        ['results dropped', rate('carrierarr_agents_results_dropped_total')],
+        ['commands dropped', rate('carrierarr_agents_mail_dropped_total')],
+        ['slow streams', rate('carrierarr_agents_slow_streams_total')],
+        ['RabbitMQ lost', rate('carrierarr_monitor_rabbitmq_disconnects_total')],
+      ),
+    ],
+  },
 };
 
 const datasource = { type: 'prometheus', uid: '${datasource}' };

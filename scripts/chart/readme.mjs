@@ -56,7 +56,8 @@ helm upgrade --install carrierarr deploy/helm/carrierarr --namespace carrierarr 
 
 It makes Deployments of gateways, runners and monitors, each with a ConfigMap, a ServiceAccount, a PodDisruptionBudget, an internal
 Service for metrics and NetworkPolicies; the public Service of the gateways; a Secret with a token; and a Valkey for trials.
-Off until asked for: Ingress or HTTPRoute, autoscalers, a ServiceMonitor or PodMonitor, alerts, dashboards.
+Off until asked for: agents over gRPC (a Service, a GRPCRoute or an Ingress) and RabbitMQ, Ingress or HTTPRoute, autoscalers, a
+ServiceMonitor or PodMonitor, alerts, dashboards.
 
 \`values.schema.json\` refuses what it does not know, and combinations that would hurt are refused with the reason. Examples that are
 tested: the files in \`ci/\`.

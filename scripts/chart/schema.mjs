@@ -58,7 +58,8 @@ const SHARED = new Set([
 const OF_THE_CHART = new Set([
   ...Object.keys(redisSchema),
   ...['addr', 'gatewayId', 'tokensFile', 'allowAnonymous', 'jwtJwksUrl', 'jwtIssuer', 'jwtAudience', 'jwtSubjectClaim'],
-  ...['script', 'runnerId', 'monitorId', 'opsAddr'],
+  ...['script', 'runnerId', 'monitorId', 'opsAddr', 'grpcAddr', 'grpcInsecure', 'agentTokensFile'],
+  ...['grpcTlsCert', 'grpcTlsKey', 'grpcTlsClientCa', 'rabbitmqUrl', 'rabbitmqVhost'],
 ]);
 
 function settingsOf(schema, isWanted) {
@@ -97,6 +98,31 @@ const component = {
 };
 const rules = list(open);
 const scrape = object({ enabled: boolean, interval: prometheusDuration, labels: textMap });
+const service = object({
+  type: word('ClusterIP', 'NodePort', 'LoadBalancer'),
+  port,
+  annotations: textMap,
+  nodePort: orNull(whole(1, 65_535)),
+  loadBalancerClass: text,
+  loadBalancerSourceRanges: list(text),
+  externalTrafficPolicy: word('', 'Cluster', 'Local'),
+});
+const ingress = object({
+  enabled: boolean,
+  preset: word('', 'nginx', 'traefik', 'alb'),
+  className: text,
+  hosts: list({ type: 'string', minLength: 1 }),
+  tls: list(object({ secretName: text, hosts: list(text) })),
+  ...{ annotations: textMap, labels: textMap },
+  alb: object({ scheme: word('internal', 'internet-facing'), certificateArn: matching('^(arn:.+)?$', 'an ARN') }),
+});
+const route = {
+  enabled: boolean,
+  parentRefs: list(named),
+  hostnames: list(text),
+  annotations: textMap,
+  labels: textMap,
+};
 const routeTimeouts = object({ request: prometheusDuration, backendRequest: prometheusDuration });
 
 // --- the whole -------------------------------------------------------------------------------------------------------
@@ -141,15 +167,7 @@ const gateway = object({
   ...component,
   config: own(gatewaySchema),
   port: whole(1024, 65_535),
-  service: object({
-    type: word('ClusterIP', 'NodePort', 'LoadBalancer'),
-    port,
-    annotations: textMap,
-    nodePort: orNull(whole(1, 65_535)),
-    loadBalancerClass: text,
-    loadBalancerSourceRanges: list(text),
-    externalTrafficPolicy: word('', 'Cluster', 'Local'),
-  }),
+  service,
   autoscaling: object({
     enabled: boolean,
     ...{ minReplicas: whole(1), maxReplicas: whole(1), cpu: whole(0, 1000), connections: whole(0) },
@@ -181,7 +199,31 @@ const runner = object({
   scratchSize: quantity,
 });
 
-const monitor = object({ ...component, config: own(monitorSchema), opsPort: whole(1024, 65_535) });
+const monitor = object({
+  ...component,
+  config: own(monitorSchema),
+  opsPort: whole(1024, 65_535),
+  preStopSleepSeconds: whole(0, 600),
+});
+
+const secretKey = { type: 'string', minLength: 1 };
+const agents = object({
+  grpc: object({
+    enabled: boolean,
+    port: whole(1024, 65_535),
+    tls: object({ existingSecret: text, certKey: secretKey, keyKey: secretKey, atProxy: boolean }),
+    clientCa: object({ existingSecret: text, key: secretKey }),
+    tokens: object({ existingSecret: text, key: secretKey }),
+    insecure: boolean,
+  }),
+  service,
+  grpcRoute: object(route),
+  ingress,
+  rabbitmq: object({
+    ...{ existingSecret: text, urlKey: secretKey, vhost: secretKey, port },
+    ca: object({ existingSecret: text, key: secretKey }),
+  }),
+});
 
 /** The text of values.schema.json. */
 export function valuesSchema() {
@@ -220,25 +262,20 @@ export function valuesSchema() {
       gateway,
       runner,
       monitor,
-      httpRoute: object({
-        enabled: boolean,
-        parentRefs: list(named),
-        hostnames: list(text),
-        ...{ wsTimeouts: routeTimeouts, timeouts: routeTimeouts, annotations: textMap, labels: textMap },
-      }),
-      ingress: object({
-        enabled: boolean,
-        preset: word('', 'nginx', 'traefik', 'alb'),
-        className: text,
-        hosts: list({ type: 'string', minLength: 1 }),
-        tls: list(object({ secretName: text, hosts: list(text) })),
-        ...{ annotations: textMap, labels: textMap },
-        alb: object({ scheme: word('internal', 'internet-facing'), certificateArn: matching('^(arn:.+)?$', 'an ARN') }),
-      }),
+      agents,
+      httpRoute: object({ ...route, wsTimeouts: routeTimeouts, timeouts: routeTimeouts }),
+      ingress,
       publicPaths: list(object({ path, type: word('Exact', 'Prefix') }, { required: ['path', 'type'] })),
       networkPolicy: object({
         enabled: boolean,
-        ...{ gatewayFrom: rules, metricsFrom: rules, redisTo: rules, dnsTo: rules },
+        ...{
+          gatewayFrom: rules,
+          agentsFrom: rules,
+          metricsFrom: rules,
+          redisTo: rules,
+          rabbitmqTo: rules,
+          dnsTo: rules,
+        },
         ...{ gatewayEgress: rules, runnerEgress: rules, monitorEgress: rules },
         podIdentity: boolean,
       }),

@@ -1,6 +1,6 @@
 /** What single values do to the objects. */
 import { describe, expect, test } from 'vitest';
-import { helm, helmMissing } from '../../support/deploy-tools.js';
+import { helm, helmMissing, readRepository } from '../../support/deploy-tools.js';
 import {
   componentOf,
   COMPONENTS,
@@ -9,6 +9,7 @@ import {
   podOf,
   podsOf,
   render,
+  RENDER_MS,
   renderArguments,
 } from './chart.js';
 
@@ -17,7 +18,7 @@ const secretText = (object: KubernetesObject, key: string): string =>
 const annotation = (objects: KubernetesObject[], component: string, name: string): string | undefined =>
   podOf(objects, component).owner.spec.template?.metadata.annotations?.[name];
 
-describe.skipIf(helmMissing !== undefined).concurrent('the chart', () => {
+describe.skipIf(helmMissing !== undefined).concurrent('the chart', { timeout: RENDER_MS }, () => {
   test('makes by default what it made before', async (context) => {
     const text = await helm(...renderArguments('default', {}));
     const stable = text
@@ -171,6 +172,91 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart', () => {
       ['Exact /', 'PathPrefix /api'],
     ]);
     expect(route.rules?.map(({ timeouts }) => timeouts)).toEqual([{ request: '0s' }, undefined]);
+  });
+
+  test('serves no agents unless it is asked to', async () => {
+    const objects = await render();
+    expect(find(objects, 'ConfigMap', 'main-carrierarr-monitor').data?.['config.yaml']).toContain('grpcAddr: "off"');
+    expect(objects.filter(({ metadata }) => metadata.name.endsWith('-agents'))).toEqual([]);
+  });
+
+  test('has a Service for agents over which proxies speak HTTP/2', async () => {
+    const protocolOf = async (scenario: string) =>
+      find(await render(scenario), 'Service', 'main-carrierarr-agents').spec.ports?.map(
+        ({ appProtocol }) => appProtocol,
+      );
+    expect(await protocolOf('agents-route')).toEqual(['kubernetes.io/h2c']);
+    expect(await protocolOf('agents-certificates')).toEqual(['https']);
+  });
+
+  test.each([
+    [
+      'nginx',
+      '/ec2agent.v1.AgentControl ImplementationSpecific',
+      { 'backend-protocol': 'GRPC', 'proxy-body-size': '0' },
+    ],
+    ['traefik', '/ec2agent.v1.AgentControl Prefix', { 'router.entrypoints': 'websecure' }],
+    [
+      'production-eks',
+      '/ec2agent.v1.AgentControl Prefix',
+      { 'backend-protocol-version': 'GRPC', 'target-type': 'ip', 'success-codes': '0', 'certificate-arn': /./ },
+    ],
+  ])('brings agents to monitors by gRPC through the Ingress of %s', async (scenario, path, wanted) => {
+    const { metadata, spec } = find(await render(scenario), 'Ingress', 'main-carrierarr-agents') as KubernetesObject & {
+      spec: { rules: { http: { paths: { path: string; pathType: string }[] } }[] };
+    };
+    expect(spec.rules.flatMap(({ http }) => http.paths).map((each) => `${each.path} ${each.pathType}`)).toEqual([path]);
+    const short = Object.fromEntries(
+      Object.entries(metadata.annotations ?? {}).map(([key, value]) => [key.split('/').at(-1), value]),
+    );
+    for (const [key, value] of Object.entries(wanted)) expect(short[key]).toMatch(value);
+  });
+
+  test('tells Traefik how to speak to monitors', async () => {
+    const schemeOf = async (values = {}) =>
+      find(await render('traefik', values), 'Service', 'main-carrierarr-agents').metadata.annotations?.[
+        'traefik.ingress.kubernetes.io/service.serversscheme'
+      ];
+    expect(await schemeOf()).toBe('https');
+    expect(await schemeOf({ 'agents.grpc.tls': { existingSecret: '', atProxy: true } })).toBe('h2c');
+  });
+
+  test('routes to what agents call, and to nothing else of gRPC', async () => {
+    const { spec } = find(await render('agents-route'), 'GRPCRoute', 'main-carrierarr-agents');
+    const service = 'ec2agent.v1.AgentControl';
+    expect(spec['rules']).toMatchObject([{ matches: [{ method: { type: 'Exact', service } }] }]);
+    expect(readRepository('libs/protocol/proto/ec2agent/v1/agent.proto')).toMatch(
+      /^package ec2agent\.v1;[^]*^service AgentControl \{/m,
+    );
+  });
+
+  test('mounts certificates and tokens for agents whole, so that monitors see new ones, and restarts nothing', async () => {
+    const { container, owner } = podOf(await render('agents-certificates'), 'monitor');
+    const mounts = container.volumeMounts?.filter(({ name }) => name.startsWith('agents-')) ?? [];
+    expect(mounts.map(({ name }) => name)).toEqual(['agents-tls', 'agents-ca', 'agents-tokens']);
+    expect(mounts.filter((mount) => 'subPath' in mount)).toEqual([]);
+    const sums = Object.keys(owner.spec.template?.metadata.annotations ?? {});
+    expect(sums).toEqual(['checksum/config', 'checksum/redis']);
+  });
+
+  test("gives a monitor time to send its agents to the others, once it is out of their Service's sight", async () => {
+    const graceOf = async (scenario: string) => {
+      const { spec, container } = podOf(await render(scenario), 'monitor');
+      return [spec.terminationGracePeriodSeconds, container.lifecycle?.preStop?.sleep?.seconds];
+    };
+    expect(await graceOf('default')).toEqual([30, undefined]);
+    expect(await graceOf('agents-route')).toEqual([35, 5]);
+    expect(await graceOf('agents-certificates')).toEqual([45, 15]);
+  });
+
+  test('has monitors trust the authority of RabbitMQ', async () => {
+    const { container } = podOf(await render('agents-route'), 'monitor');
+    expect(container.env).toContainEqual({
+      ...{ name: 'NODE_EXTRA_CA_CERTS', value: '/etc/carrierarr/rabbitmq-ca/ca.crt' },
+    });
+    expect(container.env).toContainEqual({
+      ...{ name: 'CARRIERARR_RABBITMQ_URL_FILE', value: '/etc/carrierarr/rabbitmq/url' },
+    });
   });
 
   test('runs a command through /ws for helm test, with the token that it made', async () => {

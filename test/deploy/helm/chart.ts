@@ -81,10 +81,19 @@ export interface KubernetesObject {
 /** Values as `--set-json` of one map. */
 type Values = Readonly<Record<string, unknown>>;
 
+/** How long a test that renders may take: dozens of helm run beside it. */
+export const RENDER_MS = 90_000;
+
+const rendered = new Map<string, Promise<string>>();
+
 /** The objects of a release named `main` in the namespace `fleet`, with the values of a scenario and then these. */
 export async function render(scenario = 'default', values: Values = {}): Promise<KubernetesObject[]> {
-  const text = await helm(...renderArguments(scenario, values));
-  return parseAllDocuments(text)
+  const args = renderArguments(scenario, values);
+  const key = args.join('\n');
+  let text = rendered.get(key);
+  // Once in a test file: starting helm is what these tests do most of the time.
+  if (text === undefined) rendered.set(key, (text = helm(...args)));
+  return parseAllDocuments(await text)
     .map((document) => document.toJS() as KubernetesObject | null)
     .filter((object) => object !== null);
 }

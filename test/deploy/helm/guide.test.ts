@@ -7,13 +7,19 @@ import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
+import { agentSchema, validateAgentConfig } from '@carrierarr/agent';
+import { loadConfig } from '@carrierarr/platform';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { hasKubectl, helm, helmMissing, kubectl, readRepository, toolsPath } from '../../support/deploy-tools.js';
 import { WORKSPACE } from '../../support/programs.js';
-import { CHART, type KubernetesObject } from './chart.js';
+import { CHART, type KubernetesObject, RENDER_MS } from './chart.js';
 
-const GUIDES = ['docs/how-to/install-in-a-cluster.md', 'docs/how-to/let-clients-in.md'];
+const GUIDES = [
+  'docs/how-to/install-in-a-cluster.md',
+  'docs/how-to/let-clients-in.md',
+  'docs/how-to/let-agents-in.md',
+] as const;
 const blocksOf = (path: string, language: string): string[] =>
   [...readRepository(path).matchAll(new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\``, 'gm'))].map(
     (match) => match[1] ?? '',
@@ -21,8 +27,8 @@ const blocksOf = (path: string, language: string): string[] =>
 
 const valuesIn = (path: string): Record<string, unknown>[] =>
   blocksOf(path, 'yaml').map((text) => parse(text) as Record<string, unknown>);
-const shell = blocksOf('docs/how-to/install-in-a-cluster.md', 'sh');
-const NEEDS = /^# needs (a cluster|Docker|AWS)\n/;
+const shell = GUIDES.flatMap((path) => blocksOf(path, 'sh'));
+const NEEDS = /^# needs (a cluster|a machine|Docker|AWS)\n/;
 const commands = (needs: string): string[] =>
   shell
     .filter((block) => NEEDS.exec(block)?.[1] === needs)
@@ -42,7 +48,7 @@ function merged(a: unknown, b: unknown): unknown {
   );
 }
 
-describe.skipIf(helmMissing !== undefined)('the guide to an installation', () => {
+describe.skipIf(helmMissing !== undefined)('the guide to an installation', { timeout: RENDER_MS }, () => {
   let folder: string;
   let objects: KubernetesObject[];
 
@@ -102,18 +108,30 @@ describe.skipIf(helmMissing !== undefined)('the guide to an installation', () =>
 
   test.skipIf(!hasKubectl)('gives kubectl commands that make objects', async () => {
     const lines = commands('a cluster').filter((line) => / create (secret|configmap) /.test(line));
-    expect(lines.length).toBe(3);
-    writeFileSync(join(folder, 'tokens'), 'a b');
-    writeFileSync(join(folder, 'helm-test-token'), 'b');
+    expect(lines.length).toBe(6);
+    const files = ['tokens', 'helm-test-token', 'agent-tokens', 'rabbitmq-url'];
+    for (const name of files) writeFileSync(join(folder, name), 'a b');
     for (const line of lines) {
       const words = line.replaceAll('"', '').split(/\s+/).slice(1);
       const args = [...words, '--dry-run=client', '--output', 'yaml'].map((word) =>
         word
-          .replace('=helm-test-token', `=${folder}/helm-test-token`)
           .replace('=examples', `=${folder}/examples`)
-          .replace(/=tokens$/, `=${folder}/tokens`),
+          .replace(/=([a-z-]+)$/, (all, name: string) => (files.includes(name) ? `=${folder}/${name}` : all)),
       );
       expect(await kubectl(...args)).toMatch(/^kind: (Secret|ConfigMap)$/m);
+    }
+  });
+
+  test('gives agents flags that they know', () => {
+    const lines = commands('a machine');
+    expect(lines.length).toBe(2);
+    for (const line of lines) {
+      const [program, ...words] = line.split(/\s+/);
+      // Files that they read at their start are of this test.
+      const argv = words.map((word) => (word.startsWith('/etc/carrierarr/') ? join(folder, 'my-values.yaml') : word));
+      const loaded = loadConfig({ program: 'test', summary: '', schema: agentSchema, argv, env: {} });
+      expect([program, loaded.kind]).toEqual(['carrierarr-agent', 'config']);
+      if (loaded.kind === 'config') validateAgentConfig(loaded.values);
     }
   });
 
@@ -137,7 +155,7 @@ describe.skipIf(helmMissing !== undefined)('the guide to an installation', () =>
   });
 });
 
-describe.skipIf(helmMissing !== undefined).each(GUIDES)('%s', (path) => {
+describe.skipIf(helmMissing !== undefined).each(GUIDES)('%s', { timeout: RENDER_MS }, (path) => {
   test.each(valuesIn(path).map((values, index) => [index + 1, Object.keys(values).join(', '), values] as const))(
     'has a %i. piece of values that the chart takes: %s',
     async (_, __, values) => {

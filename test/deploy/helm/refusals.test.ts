@@ -1,11 +1,11 @@
 /** Values that are refused, in words that say what was found and what to do. */
 import { describe, expect, test } from 'vitest';
 import { helmMissing } from '../../support/deploy-tools.js';
-import { refusal } from './chart.js';
+import { refusal, RENDER_MS } from './chart.js';
 
 const external = { 'redis.bundled.enabled': false };
 
-describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', () => {
+describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { timeout: RENDER_MS }, () => {
   test.each([
     ['a misspelt value', { 'gateway.replica': 3 }, "at '/gateway': additional properties 'replica' not allowed"],
     [
@@ -149,6 +149,98 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', () =>
       'every metric would be counted twice',
     ],
   ])('%s', async (_, values, words) => expect(await refusal(values)).toContain(words));
+
+  const served = { 'agents.grpc.enabled': true };
+  const tls = { ...served, 'agents.grpc.tls.existingSecret': 'tls' };
+  const proxied = { ...served, 'agents.grpc.tls.atProxy': true, 'agents.grpc.tokens.existingSecret': 'tokens' };
+  const parent = { parentRefs: [{ name: 'public' }] };
+  test.each([
+    ['agents without TLS', served, 'agents.grpc has no TLS: anybody on the way could read'],
+    ['tokens without TLS', { ...served, 'agents.grpc.tokens.existingSecret': 't' }, 'agents.grpc has no TLS'],
+    ['every machine that knows TLS', tls, 'agents.grpc does not tell agents from others'],
+    [
+      'every machine through a proxy that ends TLS',
+      { ...served, 'agents.grpc.tls.atProxy': true },
+      'Set agents.grpc.tokens.existingSecret or agents.grpc.clientCa.existingSecret.',
+    ],
+    [
+      'every machine through a GRPCRoute',
+      { ...served, 'agents.grpc.insecure': true, 'agents.grpcRoute': { enabled: true, ...parent } },
+      'anybody there could pass for a worker and be given its commands',
+    ],
+    [
+      'every machine through a load balancer',
+      { ...served, 'agents.grpc.insecure': true, 'agents.service.type': 'LoadBalancer' },
+      'agents.grpc.insecure lets every machine be an agent',
+    ],
+    [
+      'insecure beside what is safe',
+      { ...tls, 'agents.grpc.insecure': true, 'agents.grpc.tokens.existingSecret': 't' },
+      'agents.grpc.insecure is set, but TLS',
+    ],
+    [
+      'certificates that no proxy passes on',
+      { ...tls, 'agents.grpc.clientCa.existingSecret': 'ca', 'agents.grpcRoute': { enabled: true, ...parent } },
+      'whoever comes is taken for the proxy',
+    ],
+    [
+      'certificates without TLS',
+      { ...proxied, 'agents.grpc.clientCa.existingSecret': 'ca' },
+      'nobody shows a certificate',
+    ],
+    [
+      'TLS that is ended twice',
+      { ...proxied, 'agents.grpc.tls.existingSecret': 'tls' },
+      'a proxy ends TLS. Keep one of them',
+    ],
+    ['a way to nobody', { 'agents.service.type': 'NodePort' }, 'monitors do not serve any'],
+    ['one port twice', { ...proxied, 'agents.grpc.port': 9091 }, 'agents.grpc.port and monitor.opsPort are both 9091'],
+    [
+      'a GRPCRoute without a Gateway',
+      { ...proxied, 'agents.grpcRoute.enabled': true },
+      'needs agents.grpcRoute.parentRefs',
+    ],
+    [
+      'one host for clients and agents',
+      {
+        ...proxied,
+        httpRoute: { enabled: true, ...parent, hostnames: ['a.example', 'b.example'] },
+        'agents.grpcRoute': { enabled: true, ...parent, hostnames: ['b.example'] },
+      },
+      'agents.grpcRoute and httpRoute have the same host (b.example)',
+    ],
+    [
+      'an Ingress for agents without TLS',
+      { ...proxied, 'agents.ingress': { enabled: true, hosts: ['a.example'] } },
+      'agents.ingress has no TLS: tokens would cross the network in clear',
+    ],
+    [
+      'an Ingress for agents without a name',
+      { ...proxied, 'agents.ingress': { enabled: true, tls: [{ secretName: 'a' }] } },
+      'agents.ingress.enabled needs agents.ingress.hosts',
+    ],
+    [
+      'an authority of no RabbitMQ',
+      { 'agents.rabbitmq.ca.existingSecret': 'ca' },
+      'set agents.rabbitmq.existingSecret',
+    ],
+    [
+      'a setting of a monitor that the chart makes',
+      { 'monitor.config.grpcAddr': ':1' },
+      "additional properties 'grpcAddr' not allowed",
+    ],
+    [
+      'a grace that cuts the stop of a monitor',
+      { ...proxied, 'monitor.terminationGracePeriodSeconds': 22 },
+      'monitor.terminationGracePeriodSeconds=22 is shorter than the pod needs to stop by itself (25s)',
+    ],
+  ])('%s', async (_, values, words) => expect(await refusal(values)).toContain(words));
+
+  test('no way to agents that is safe', async () => {
+    expect(await refusal({ ...proxied, 'agents.grpcRoute': { enabled: true, ...parent } })).toBe('');
+    expect(await refusal({ ...tls, 'agents.grpc.clientCa.existingSecret': 'ca' })).toBe('');
+    expect(await refusal({ ...served, 'agents.grpc.insecure': true })).toBe('');
+  });
 
   test('all that is wrong at once', async () => {
     const said = await refusal({ 'auth.anonymous': true, 'ingress.enabled': true, 'runner.autoscaling.enabled': true });

@@ -2,6 +2,7 @@
 import { loadConfig } from '@carrierarr/platform';
 import { describe, expect, test } from 'vitest';
 import { gatewaySchema, validateGatewayConfig } from '../../../apps/gateway/src/config.js';
+import { validateAgentsConfig } from '../../../apps/monitor/src/agents/config.js';
 import { monitorSchema } from '../../../apps/monitor/src/monitor-config.js';
 import { runnerSchema } from '../../../apps/runner/src/config.js';
 import { helm, helmMissing } from '../../support/deploy-tools.js';
@@ -14,6 +15,7 @@ import {
   podOf,
   podsOf,
   render,
+  RENDER_MS,
   SCENARIOS,
   selects,
 } from './chart.js';
@@ -25,7 +27,7 @@ const rendered = await Promise.all(
   SCENARIOS.map(async (name) => [name, helmMissing === undefined ? await render(name) : []] as const),
 );
 
-describe.skipIf(helmMissing !== undefined)('the chart', () => {
+describe.skipIf(helmMissing !== undefined)('the chart', { timeout: RENDER_MS }, () => {
   test('passes helm lint --strict with every scenario', async () => {
     const files = SCENARIOS.map((name) => `${CHART}/ci/${name}-values.yaml`);
     for (const file of files)
@@ -93,8 +95,9 @@ describe.skipIf(helmMissing !== undefined)('the chart', () => {
             value ?? (valueFrom?.secretKeyRef ? 'redis://of.a.secret:6379' : 'pod-1'),
           ]),
         );
-        const ofFiles = Object.entries(given).filter(([name]) => name.endsWith('_PASSWORD_FILE'));
-        const secrets = Object.fromEntries(ofFiles.map(([name]) => [name, onDisk('secret')]));
+        const ofFiles = Object.entries(given).filter(([name]) => name.endsWith('_FILE'));
+        const secretOf = (name: string) => (name.includes('URL') ? 'amqps://user:secret@rabbit.example' : 'secret');
+        const secrets = Object.fromEntries(ofFiles.map(([name]) => [name, onDisk(secretOf(name))]));
         const loaded = loadConfig({
           program: component,
           summary: '',
@@ -105,6 +108,9 @@ describe.skipIf(helmMissing !== undefined)('the chart', () => {
         expect([component, loaded.kind]).toEqual([component, 'config']);
         if (component === 'gateway' && loaded.kind === 'config') {
           validateGatewayConfig(loaded.values as Parameters<typeof validateGatewayConfig>[0]);
+        }
+        if (component === 'monitor' && loaded.kind === 'config') {
+          validateAgentsConfig(loaded.values as Parameters<typeof validateAgentsConfig>[0]);
         }
       }
     });
@@ -120,6 +126,10 @@ describe.skipIf(helmMissing !== undefined)('the chart', () => {
         const numbers = new Map((container.ports ?? []).map(({ name, containerPort }) => [name, containerPort]));
 
         const services = objects.filter(({ kind, spec }) => kind === 'Service' && selects(spec.selector, labels));
+        if (component === 'monitor') {
+          const ofAgents = services.filter(({ metadata }) => metadata.name.endsWith('-agents'));
+          expect([component, ofAgents.length]).toEqual([component, listening.length - 1]);
+        }
         const targets = services.flatMap(({ spec }) => spec.ports ?? []).map(({ targetPort }) => String(targetPort));
         expect([component, targets.filter((name) => !numbers.has(name))]).toEqual([component, []]);
 
@@ -145,7 +155,10 @@ describe.skipIf(helmMissing !== undefined)('the chart', () => {
         const allowed: Record<string, (number | string)[]> = {
           gateway: [53, ...redis, ...(scenario === 'gateway-api' ? [8443] : [])],
           runner: [53, ...redis, ...(scenario === 'redis-url-secret' ? [80] : []), 443],
-          monitor: [53, ...redis, ...(scenario === 'redis-url-secret' ? [80] : []), 443],
+          monitor: [
+            ...[53, ...redis, ...(RABBITMQ_PORTS[scenario] ?? [])],
+            ...[...(scenario === 'redis-url-secret' ? [80] : []), 443],
+          ],
           redis: [],
           test: [53, 'http'],
         };
@@ -155,6 +168,8 @@ describe.skipIf(helmMissing !== undefined)('the chart', () => {
   });
 });
 
+/** Where scenarios have a RabbitMQ. Its address is in a Secret. */
+const RABBITMQ_PORTS: Readonly<Record<string, number[]>> = { 'agents-route': [5679], 'production-eks': [5671] };
 const SCHEMAS = { gateway: gatewaySchema, runner: runnerSchema, monitor: monitorSchema };
 
 const configOf = (objects: KubernetesObject[], component: string): string => {

@@ -40,6 +40,8 @@ takes longer. Arguments: root, component.
 {{- if kindIs "invalid" $values.terminationGracePeriodSeconds -}}
   {{- if eq .component "gateway" -}}
     {{- add $values.preStopSleepSeconds (include "carrierarr.gateway.stopSeconds" .root) 10 -}}
+  {{- else if eq .component "monitor" -}}
+    {{- add (include "carrierarr.monitor.preStopSeconds" .root) 30 -}}
   {{- else -}}
     {{- $killSeconds := include "carrierarr.secondsOf" (dict "config" $values.config "key" "killGrace" "default" "10s") -}}
     {{- add (include "carrierarr.runner.shutdownSeconds" .root) $killSeconds 45 -}}
@@ -92,7 +94,8 @@ takes longer. Arguments: root, component.
 {{- end }}
 
 {{- define "carrierarr.monitor.settings" -}}
-opsAddr: {{ printf ":%d" (int .Values.monitor.opsPort) | quote }}
+{{- $agents := include "carrierarr.agents.settings" . | fromYaml -}}
+{{- toYaml (set $agents "opsAddr" (printf ":%d" (int .Values.monitor.opsPort))) -}}
 {{- end }}
 
 {{/* The whole file of a component. What the chart itself must know wins. Arguments: root, component. */}}

@@ -79,12 +79,17 @@ values.schema.json.
 {{- if ge $drain $stop -}}
 {{- $problems = append $problems (printf "Expected gateway.config.shutdownGrace to be longer than drainDelay and drainSpread together (%ds), got %ds." $drain $stop) -}}
 {{- end -}}
-{{- range $component := list "gateway" "runner" -}}
+{{- $stops := dict
+  "gateway" (add .Values.gateway.preStopSleepSeconds $stop)
+  "runner" (include "carrierarr.runner.shutdownSeconds" .)
+  "monitor" (add (include "carrierarr.monitor.preStopSeconds" .) 20) -}}
+{{- $shorter := dict "gateway" "gateway.config.shutdownGrace" "runner" "runner.config.shutdownGrace" "monitor" "monitor.preStopSleepSeconds" -}}
+{{- range $component := list "gateway" "runner" "monitor" -}}
   {{- $values := index $.Values $component -}}
   {{- if not (kindIs "invalid" $values.terminationGracePeriodSeconds) -}}
-    {{- $needed := eq $component "gateway" | ternary (add $.Values.gateway.preStopSleepSeconds $stop) (include "carrierarr.runner.shutdownSeconds" $ | int64) -}}
-    {{- if lt (int64 $values.terminationGracePeriodSeconds) (int64 $needed) -}}
-    {{- $problems = append $problems (printf "%s.terminationGracePeriodSeconds=%d is shorter than the pod needs to stop by itself (%ds): Kubernetes would kill it on the way. Leave it out to have it computed, or shorten %s.config.shutdownGrace." $component (int64 $values.terminationGracePeriodSeconds) (int64 $needed) $component) -}}
+    {{- $needed := get $stops $component | int64 -}}
+    {{- if lt (int64 $values.terminationGracePeriodSeconds) $needed -}}
+    {{- $problems = append $problems (printf "%s.terminationGracePeriodSeconds=%d is shorter than the pod needs to stop by itself (%ds): Kubernetes would kill it on the way. Leave it out to have it computed, or shorten %s." $component (int64 $values.terminationGracePeriodSeconds) $needed (get $shorter $component)) -}}
     {{- end -}}
   {{- end -}}
   {{- with $values.autoscaling -}}
@@ -123,6 +128,8 @@ values.schema.json.
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
 {{- $problems = append $problems "metrics.serviceMonitor and metrics.podMonitor are both enabled: every metric would be counted twice. Keep one of them." -}}
 {{- end -}}
+
+{{- $problems = concat $problems (include "carrierarr.agents.problems" . | fromJsonArray) -}}
 
 {{- if $problems -}}
 {{- fail (printf "\n\nThese values are refused:\n\n- %s\n" (join "\n- " $problems)) -}}

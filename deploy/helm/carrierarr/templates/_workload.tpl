@@ -212,3 +212,20 @@ spec:
         {{- end }}
       {{- include "carrierarr.placement" . | trim | nindent 6 }}
 {{- end }}
+
+{{/* Type of a Service, and how it is reached then. Argument: its values. */}}
+{{- define "carrierarr.serviceType" -}}
+type: {{ .type }}
+{{- if eq .type "LoadBalancer" }}
+{{- with .loadBalancerClass }}
+loadBalancerClass: {{ . }}
+{{- end }}
+{{- with .loadBalancerSourceRanges }}
+loadBalancerSourceRanges:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- if and .externalTrafficPolicy (ne .type "ClusterIP") }}
+externalTrafficPolicy: {{ .externalTrafficPolicy }}
+{{- end }}
+{{- end }}
