@@ -12,6 +12,7 @@ import {
   deleteSchema,
   describeSchema,
   diffSchema,
+  doctorSchema,
   getSchema,
   logsSchema,
   planSchema,
@@ -83,6 +84,11 @@ function configuration() {
       summary:
         'The agent of a worker machine, also as `carrierarr-agent`: announces it, says how it is, and carries out commands there.',
       schema: agentSchema,
+    },
+    {
+      program: 'carrierarr doctor',
+      summary: 'Looks at all that an installation rests on, and says what to do about what is wrong.',
+      schema: doctorSchema,
     },
     {
       program: 'carrierarr run',

@@ -12,6 +12,7 @@ export { applySchema } from './commands/apply.js';
 export { deleteSchema } from './commands/delete.js';
 export { describeSchema } from './commands/describe.js';
 export { diffSchema } from './commands/diff.js';
+export { doctorSchema } from './doctor/schema.js';
 export { getSchema } from './commands/get.js';
 export { logsSchema } from './commands/logs.js';
 export { parseManifests } from './commands/manifests/documents.js';

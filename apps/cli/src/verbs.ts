@@ -35,6 +35,11 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     summary: 'The agent of a worker machine: announces it, says how it is, and carries out commands there.',
     load: async () => (await import('./commands/agent.js')).agent,
   },
+  doctor: {
+    group: 'Use',
+    summary: 'Look at all that an installation rests on, and say what to do about what is wrong. Changes nothing.',
+    load: async () => (await import('./commands/doctor.js')).doctor,
+  },
   run: {
     group: 'Use',
     summary: 'Run a command on a target; with --wait show its output and exit with its code.',

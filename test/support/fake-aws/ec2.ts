@@ -12,6 +12,12 @@ const STATE_CODES: Record<string, number> = {
   stopped: 80,
 };
 
+/** Changes are only ever tried here: their answers are nobody's business. */
+const DRY_RUNS = new Set([
+  ...['DescribeInstances', 'DescribeInstanceStatus'],
+  ...['StartInstances', 'StopInstances', 'TerminateInstances'],
+]);
+
 export interface Ec2Call {
   operation: string;
   region: string;
@@ -19,6 +25,9 @@ export interface Ec2Call {
 }
 
 export function answerEc2({ operation, region, fields }: Ec2Call, world: FakeWorld, faults: Faults): string {
+  if (fields.get('DryRun') === 'true' && DRY_RUNS.has(operation)) {
+    throw new FakeAwsError(412, 'DryRunOperation', 'Request would have succeeded, but DryRun flag is set.');
+  }
   const instances = faults.truthful(world.instances(region), ({ id }) => id);
   switch (operation) {
     case 'DescribeInstances': {

@@ -1,12 +1,13 @@
 /**
- * A pretend AWS that real SDK clients talk to over HTTP: EC2's query protocol and the JSON protocols of ECS, CloudWatch
- * and SQS, on a free port of loopback. What there is and what goes wrong is set by the test.
+ * A pretend AWS that real SDK clients talk to over HTTP: the query protocols of EC2 and STS, and the JSON protocols of ECS,
+ * CloudWatch and SQS, on a free port of loopback. What there is and what goes wrong is set by the test.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { answerEc2, ec2Error } from './ec2.js';
 import { FakeAwsError, Faults } from './faults.js';
 import { jsonOperations } from './json-services.js';
+import { callerIdentity, stsError } from './sts.js';
 import { FakeWorld } from './world.js';
 
 export { FakeAwsError } from './faults.js';
@@ -101,6 +102,10 @@ export class FakeAws {
       // Everybody signs; who does not would be turned away.
       if (!scope) throw new FakeAwsError(403, 'MissingAuthenticationToken', 'Request is missing Authentication Token');
       this.faults.check(operation);
+      if (operation === 'GetCallerIdentity') {
+        respond(response, 200, 'text/xml', callerIdentity());
+        return;
+      }
       if (!isJson) {
         respond(
           response,
@@ -121,7 +126,8 @@ export class FakeAws {
         const text = JSON.stringify({ __type: known.code, message: known.message });
         respond(response, known.status, String(request.headers['content-type']), text);
       } else {
-        respond(response, known.status, 'text/xml;charset=UTF-8', ec2Error(known));
+        const text = service === 'sts' ? stsError(known) : ec2Error(known);
+        respond(response, known.status, 'text/xml;charset=UTF-8', text);
       }
     }
   }

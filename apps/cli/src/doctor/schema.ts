@@ -1,0 +1,47 @@
+/** Settings of `carrierarr doctor`: where the others are, in the words in which the others are told. */
+import { gatewaySchema } from '@carrierarr/gateway';
+import { monitorSchema } from '@carrierarr/monitor';
+import { type ConfigValues, defineSchema, formats, redisSchema } from '@carrierarr/platform';
+import { runnerSchema } from '@carrierarr/runner';
+import { clientSchema } from '../client/settings.js';
+
+const { ec2Tags, ec2Regions, ec2StatusInterval, ecsCluster, ecsRegions, eventsQueueUrl } = monitorSchema;
+const { rabbitmqUrl, rabbitmqVhost } = monitorSchema;
+
+export const doctorSchema = defineSchema({
+  ...clientSchema,
+  url: {
+    ...clientSchema.url,
+    doc: 'The gateway, as clients reach it: through the ingress. When nothing else is named either, http://127.0.0.1:8090.',
+    default: null,
+  },
+  idleSeconds: {
+    doc: 'How long to keep a WebSocket open without saying anything, to see whether a proxy cuts it. More than 60 finds the usual limits; 0 for not at all.',
+    format: formats.intBetween(0, 7_200),
+    default: 5,
+    env: null,
+  },
+  awsControl: {
+    doc: "Also ask EC2, by dry run, whether this identity may start, stop and terminate the watched instances, as a runner's must.",
+    format: formats.boolean,
+    default: false,
+    env: null,
+  },
+  timeout: {
+    doc: 'How long one check may take.',
+    format: formats.durationBetween(100, 300_000),
+    default: '10s',
+    env: null,
+  },
+  ...redisSchema,
+  redisUrl: { ...redisSchema.redisUrl, default: null },
+  ...{ rabbitmqUrl, rabbitmqVhost, ec2Tags, ec2Regions, ec2StatusInterval, ecsCluster, ecsRegions, eventsQueueUrl },
+});
+
+/**
+ * Everything that any server is told, so that `carrierarr doctor` reads the file and takes the flags of whichever
+ * program it is to look after. What it has no use for it only checks for sense.
+ */
+export const knownSchema = defineSchema({ ...runnerSchema, ...monitorSchema, ...gatewaySchema, ...doctorSchema });
+
+export type DoctorConfig = ConfigValues<typeof doctorSchema>;
