@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { createLogger, createMetrics, loadConfig, Readiness, redisSettings } from '@carrierarr/platform';
 import { createMonitor, monitorSchema } from '@carrierarr/monitor';
+import { Keys } from '@carrierarr/protocol';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { fleetOf } from '../support/fleet.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
@@ -72,11 +73,17 @@ it('a monitor that only watches asks scripts, and neither writes statuses nor gi
   await fleet.worker('w1');
   const { monitor } = await start(prefix, 'watcher', ['--reconcile=false']);
   await until('it to lead', () => monitor.fence !== undefined);
-  const asked = await until(
-    'the script to be asked',
-    async () => (await fleet.history.list({ limit: 1 })).executions[0],
-  );
-  expect(asked).toMatchObject({ target: 'w1', command: 'status', subject: 'system:monitor', gateway: 'watcher' });
+  const asked = await until('the script to be asked', async () => {
+    const [id] = await redis.client().lrange(new Keys(prefix).queue('w1'), 0, 0);
+    return id === undefined ? undefined : fleet.history.get(id);
+  });
+  expect(asked).toMatchObject({
+    target: 'w1',
+    command: 'status',
+    subject: 'system:monitor',
+    probe: true,
+    gateway: 'watcher',
+  });
   expect((await fleet.resources.get('Worker', 'w1'))?.status).toBeUndefined();
   expect(await fleet.executions()).toEqual([]);
 });

@@ -53,6 +53,25 @@ describe('a command', () => {
     });
   });
 
+  it('that is a probe leaves nothing in the log and in the lists, but its answer in its record', async () => {
+    await withRunner([], async (client) => {
+      const probe = { probe: true } as const;
+      const id = await client.submit('w1', 'both', [], probe);
+      expect(await client.ended(id)).toMatchObject({ outcome: 'succeeded', probe: true, answer: 'three', lines: 3 });
+      const failing = await client.submit('w1', 'exit', ['7'], probe);
+      const ended = await client.ended(failing);
+      expect(ended).toMatchObject({ outcome: 'failed', exit_code: 7 });
+      expect(ended).not.toHaveProperty('answer');
+      expect(await client.output('w1')).toEqual({ lines: [], events: [] });
+      expect((await client.records.list({ limit: 10 })).executions).toEqual([]);
+      // What people ask for afterwards is as it always was.
+      const after = await client.submit('w1', 'both');
+      await client.ended(after);
+      expect((await client.output('w1')).events.map(({ type }) => type)).toEqual(['started', 'result']);
+      expect((await client.records.list({ limit: 10 })).executions.map((each) => each.id)).toEqual([after]);
+    });
+  });
+
   it('ends with the exit code of its script, or the signal that ended it', async () => {
     await withRunner([], async (client) => {
       expect(await client.ended(await client.submit('w', 'exit', ['7']))).toMatchObject({

@@ -1,6 +1,8 @@
 /** Monitors that keep pretend workers as their owners asked, whatever is done to the workers and to the monitors (S1, S2). */
+import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { doubled, type TestFleet, fleetOf } from '../support/fleet.js';
 import { Installation } from '../support/installation.js';
@@ -55,6 +57,13 @@ async function testimony(it: Installation): Promise<{ verb: string; target: stri
     });
 }
 
+/** Starts a worker past all control. */
+async function startedByHand({ folder }: Installation, target: string): Promise<void> {
+  const env = { PATH: process.env['PATH'], MOCK_WORKER_SPEED: '0', MOCK_WORKER_STATE_DIR: join(folder, 'mock-worker') };
+  const script = join(WORKSPACE, 'scripts/mock-worker.sh');
+  await promisify(execFile)('bash', [script, 'start'], { env: { ...env, CARRIERARR_TARGET: target } });
+}
+
 const named = (pool: string, count: number) => Array.from({ length: count }, (_, n) => `${pool}-${n}`);
 
 test('workers come up as declared, and one that is stopped by hand is started again', async () => {
@@ -83,6 +92,8 @@ test('when the leader of three is killed in the middle of a roll-out another one
   const { it, fleet } = await startFleet(3);
   const names = named('gpu', 6);
   const spec = { replicas: 6, maxUnavailable: 2 };
+  // They run already, and are taken over: a machine that was just made would be replaced after a minute at the earliest.
+  await Promise.all(names.map((name) => startedByHand(it, name)));
   await fleet.pool('gpu', spec, { args: { provision: ['v1'] } });
   const before = await fleet.settled(names, 'Running');
   const oldHash = before[0]?.metadata.templateHash;
@@ -116,12 +127,12 @@ test('when the leader of three is killed in the middle of a roll-out another one
   const executions = await fleet.executions();
   expect(doubled(executions)).toEqual([]);
   expect(executions.filter(({ outcome }) => outcome !== undefined && outcome !== 'succeeded')).toEqual([]);
-  // Each machine was made, ended and made again, once each.
+  // Each machine was ended and made again, once each.
   const runs = await testimony(it);
   expect(new Set(runs.map(({ token }) => token)).size).toBe(runs.length);
   const targets = (...verbs: string[]) => runs.filter(({ verb }) => verbs.includes(verb)).map(({ target }) => target);
   expect(targets('terminate').toSorted()).toEqual(names);
-  expect(targets('provision', 'start').toSorted()).toEqual([...names, ...names].toSorted());
+  expect(targets('provision', 'start').toSorted()).toEqual(names);
 });
 
 test('a leader that is told to stop hands over within a quarter of a second', async () => {

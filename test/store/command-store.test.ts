@@ -9,6 +9,7 @@ import {
 import { encodeEntry, Keys } from '@carrierarr/protocol';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PROBE_KEPT_MS } from '../../libs/store/src/lua/target-script.js';
 import { startRedis, type TestRedis } from '../support/redis.js';
 
 let redis: TestRedis;
@@ -228,6 +229,18 @@ describe('kill', () => {
   it('finds nothing on an idle target', async () => {
     expect(await store().kill('w1', undefined, 'me')).toEqual({ kind: 'none' });
   });
+
+  it('of whatever is there passes over probes, but a probe that is named ends', async () => {
+    const s = store();
+    const running = await accepted(s, { probe: true });
+    await claimed(s);
+    const waiting = await accepted(s, { probe: true });
+    expect(await s.kill('w1', undefined, 'me')).toEqual({ kind: 'none' });
+    const { execution } = await accepted(s);
+    expect(await s.kill('w1', undefined, 'me')).toEqual({ kind: 'cancelled', execution });
+    expect(await s.kill('w1', waiting.execution, 'me')).toMatchObject({ kind: 'cancelled' });
+    expect(await s.kill('w1', running.execution, 'me')).toMatchObject({ kind: 'running' });
+  });
 });
 
 describe('reap', () => {
@@ -250,6 +263,18 @@ describe('reap', () => {
     expect(await s.finish('w1', execution.id, fence, ending)).toEqual({ kind: 'fenced' });
     const busy = await s.claim('w1', runner);
     expect(busy.kind === 'busy' && busy.closedUntilMs).toBeGreaterThan(await s.redisNowMs());
+  });
+
+  it('of a probe leaves no trace in the log, and its record goes soon', async () => {
+    const s = store({ history: { ...history, executionsMs: 86_400_000 } });
+    const { execution } = await accepted(s, { probe: true });
+    await claimed(s);
+    expect(await s.reap(await leaseOf(s), 0)).toBe('lost');
+    expect(await new OutputLog(connection, keys).bounds('w1')).toEqual({ epoch: undefined, first: 1, last: 0 });
+    expect(await new ExecutionHistory(connection, keys).get(execution)).toMatchObject({ outcome: 'lost', probe: true });
+    const leftMs = await connection.pttl(keys.execution(execution));
+    expect(leftMs).toBeGreaterThan(0);
+    expect(leftMs).toBeLessThanOrEqual(PROBE_KEPT_MS);
   });
 
   it('opens the target again when the time is over', async () => {

@@ -40,7 +40,7 @@ export class ScriptCommands implements StatusCommands {
     const answer = await store.submit({
       ...{ target, command: 'status', args: argsOf(target), subject: SYSTEM_SUBJECTS.monitor },
       ...{ address: '', gateway: monitor },
-      ...{ idempotent: false, timeoutMs: TIMEOUT_MS, leaderFence },
+      ...{ idempotent: false, timeoutMs: TIMEOUT_MS, leaderFence, probe: true },
     });
     switch (answer.kind) {
       case 'accepted':
@@ -69,6 +69,8 @@ export class ScriptCommands implements StatusCommands {
   async lastLine(target: string, id: string): Promise<string | undefined> {
     const { history, log } = this.#o;
     const record = await history.get(id);
+    if (record?.answer !== undefined) return record.answer;
+    // A runner that does not know probes yet has written the output to the log.
     if (record?.first_offset === undefined || record.last_offset === undefined) return undefined;
     const after = Math.max(record.first_offset - 1, record.last_offset - LINES_MAX);
     const { entries } = await log.read(target, after, LINES_MAX);

@@ -19,6 +19,7 @@ import type { CommandStore, Ending, FinishAnswer } from '@carrierarr/store';
 import type { Executors, ForeignOutput, Run } from './executors/executor.js';
 import type { LeaseHolder, LeaseKeeper } from './lease.js';
 import type { RunnerMetrics } from './metrics.js';
+import { ProbeAnswer } from './probe-answer.js';
 
 /** The bounds of one execution, from the configuration. */
 export interface ExecutionLimits {
@@ -61,6 +62,8 @@ export class RunningExecution implements LeaseHolder {
   readonly #o: RunningExecutionOptions;
   readonly #spool: Spool;
   readonly #splitter: LineSplitter;
+  /** Takes the place of the log for a probe. */
+  readonly #answer: ProbeAnswer | undefined;
   readonly #abandoned = deferred<void>();
   readonly #ending = new AbortController();
   #cause: EndCause | undefined;
@@ -85,6 +88,7 @@ export class RunningExecution implements LeaseHolder {
     this.target = execution.target;
     this.execution = execution.id;
     this.fence = fence;
+    this.#answer = execution.probe === true ? new ProbeAnswer() : undefined;
     this.#spool = new Spool({
       execution: execution.id,
       append: (sequence, lines, entry) => outputStore.append(execution.target, fence, sequence, lines, entry),
@@ -239,7 +243,8 @@ export class RunningExecution implements LeaseHolder {
     this.#foreign = await run.finish();
   }
 
-  #take({ stream, lines, body, cut, redactions }: LineBlock): void {
+  #take(block: LineBlock): void {
+    const { stream, lines, body, cut, redactions } = block;
     const { metrics, limits } = this.#o;
     metrics.lines.inc(lines);
     if (cut > 0) metrics.truncatedLines.inc(cut);
@@ -251,7 +256,8 @@ export class RunningExecution implements LeaseHolder {
     }
     this.#outputBytes += body.length;
     this.#lines += lines;
-    this.#spool.push(stream, lines, body);
+    if (this.#answer === undefined) this.#spool.push(stream, lines, body);
+    else this.#answer.take(block);
   }
 
   #setPaused(isPaused: boolean): void {
@@ -342,6 +348,7 @@ export class RunningExecution implements LeaseHolder {
       ...verdict,
       ...(first !== undefined && { error: { code: first.code, text } }),
       ...{ lines, truncatedLines, sequence },
+      ...(this.#answer?.text !== undefined && { answer: this.#answer.text }),
     };
   }
 }

@@ -22,6 +22,10 @@ export const executionSchema = z.object({
   client_id: z.string().optional().meta({ description: 'The idempotency id the client chose.' }),
   idempotent: z.boolean(),
   node: z.string().optional().meta({ description: 'Key of the node whose agent runs it.' }),
+  probe: z
+    .boolean()
+    .optional()
+    .meta({ description: "A monitor's look at the worker's status: it is in no list and no log; its answer is here." }),
   timeout_ms: z.int().optional(),
   accepted_at: z.iso.datetime(),
   started_at: z.iso.datetime().optional(),
@@ -37,6 +41,7 @@ export const executionSchema = z.object({
   epoch: z.string().optional(),
   first_offset: z.int().optional().meta({ description: "Offset of its `started` event in the target's log." }),
   last_offset: z.int().optional().meta({ description: 'Offset of its `result` event.' }),
+  answer: z.string().optional().meta({ description: 'Of a probe: the last line that it wrote to standard output.' }),
   lines: z.int().optional(),
   truncated_lines: z.int().optional(),
 });

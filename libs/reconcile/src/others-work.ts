@@ -15,8 +15,8 @@ export interface TargetCommand {
 
 /**
  * Whether others than a Worker's last command are at work among `commands`, and when the last of them ended. Others are
- * people, and also the reconciler, under notes that were replaced, or for a Worker of the same name that is no more. A
- * monitor's looks at the state do not count.
+ * people, monitors that end the machine of a dead node, and also the reconciler, under notes that were replaced, or for
+ * a Worker of the same name that is no more.
  */
 export function othersWork(
   { metadata, status }: Pick<WorkerResource, 'metadata' | 'status'>,
@@ -25,7 +25,6 @@ export function othersWork(
   let busy = false;
   let endedAtMs: number | undefined;
   for (const { subject, token, ...command } of commands) {
-    if (subject === SYSTEM_SUBJECTS.monitor) continue;
     const isOurs = subject === SYSTEM_SUBJECTS.reconciler && token !== undefined;
     if (isOurs && token === status?.lastCommand?.token) continue;
     if (!command.hasEnded) busy = true;

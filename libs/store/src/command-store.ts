@@ -25,6 +25,11 @@ export interface Submission {
   idempotent: boolean;
   /** Of executor `agent`: key of the node. */
   node?: string;
+  /**
+   * It only asks for the state, and nobody but who asked is to notice: no event and no line of it comes to the log, no
+   * list names it. Its {@link Ending.answer} is kept for {@link PROBE_KEPT_MS}.
+   */
+  probe?: boolean;
   /** For commands of the leading monitor: refused as 'deposed' where a newer leader is known. */
   leaderFence?: number;
   /** Of a leader's: refused as 'busy' where something runs or waits, or may still run after a loss. */
@@ -73,6 +78,8 @@ export interface Ending {
   error?: { code: string; text: string };
   lines: number;
   truncatedLines: number;
+  /** Of a probe: the last line that it wrote to standard output. */
+  answer?: string;
   /** Sequence of its newest entry. */
   sequence: number;
 }
@@ -171,6 +178,7 @@ export class CommandStore {
     if (submission.node !== undefined) record.push('node', submission.node);
     if (submission.timeoutMs !== undefined) record.push('timeout_ms', String(Math.round(submission.timeoutMs)));
     if (submission.executor !== undefined) record.push('executor', submission.executor);
+    if (submission.probe === true) record.push('probe', '1');
     const [what, value, position] = await this.#call('carrierarrSubmit', target, [
       executionIdOf(ulid(), target),
       clientId === undefined ? '' : this.#o.keys.idempotency(target, subject, clientId),
@@ -180,6 +188,7 @@ export class CommandStore {
       Math.max(1, Math.ceil(this.#o.pendingTargetsMax / PARTITIONS)),
       submission.leaderFence ?? '',
       submission.onlyIfIdle ? '1' : '',
+      submission.probe ? '1' : '',
       ...record,
     ]);
     switch (what) {
@@ -249,6 +258,7 @@ export class CommandStore {
     fields.push('lines', String(ending.lines), 'truncated_lines', String(ending.truncatedLines));
     if (ending.signal !== undefined) fields.push('signal', ending.signal);
     if (ending.reason !== undefined) fields.push('reason', ending.reason);
+    if (ending.answer !== undefined) fields.push('answer', ending.answer);
     const result: LogEvent = {
       type: 'result',
       outcome: ending.outcome,

@@ -16,7 +16,7 @@ export function parseExecution(flat: readonly string[]): Execution {
     if (TIMES.has(field)) record[field] = new Date(Number(text)).toISOString();
     else if (NUMBERS.has(field)) record[field] = Number(text);
     else if (field === 'args') record[field] = JSON.parse(text);
-    else if (field === 'idempotent') record[field] = text === '1';
+    else if (field === 'idempotent' || field === 'probe') record[field] = text === '1';
     else record[field] = text;
   }
   return executionSchema.parse(record);

@@ -9,7 +9,7 @@ export interface TargetCommands {
   queued: number;
   /** Until when a lost runner keeps the target closed (Redis' clock, epoch ms); undefined if none does. */
   closedUntilMs: number | undefined;
-  /** Those that wait or run, and the newest, each once. */
+  /** Those that wait or run, and the newest, each once; no probes, which do nothing to the target. */
   commands: {
     subject: string;
     /** The idempotency id it was given under. */

@@ -160,6 +160,18 @@ describe('the output of an execution', () => {
     expect([response.statusCode, JSON.parse(await text(response)).code]).toEqual([410, 'history_trimmed']);
   });
 
+  it('of a probe is 410, and says where its answer is', async () => {
+    const answer = await gw.store.submit({
+      ...{ target: 'w1', command: 'status', args: [], subject: 'system:monitor', address: '', gateway: 'm' },
+      ...{ idempotent: false, probe: true },
+    });
+    const id = answer.kind === 'accepted' ? answer.execution : '';
+    const response = await get(`/api/v1/executions/${id}/output`);
+    const { code, error } = JSON.parse(await text(response)) as { code: string; error: string };
+    expect([response.statusCode, code]).toEqual([410, 'history_trimmed']);
+    expect(error).toContain(`/api/v1/executions/${id}`);
+  });
+
   it('that was lost with its log is a gap of an epoch', async () => {
     const id = await ran('w1', ['old']);
     await gw.connection.del(gw.keys.log('w1'), gw.keys.logMeta('w1'), gw.keys.logSegments('w1'));
@@ -348,7 +360,8 @@ describe('while Redis is away', () => {
     expect((await fetch(`${other.url}/health`)).status).toBe(200);
     const againMs = performance.now();
     expect((await submit({ command: 'a' })).body.error).toMatch(/was not accepted\. Try again/);
-    expect(performance.now() - againMs).toBeLessThan(200);
+    // At once, where the first ones had to wait for a second to find out.
+    expect(performance.now() - againMs).toBeLessThan(700);
 
     own.thaw();
     await vi.waitFor(() => expect(other.health.state.kind).toBe('available'), 5_000);

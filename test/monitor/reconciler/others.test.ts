@@ -31,9 +31,9 @@ const worker = (token?: string) =>
     ...(token !== undefined && { status: { lastCommand: { token } } }),
   }) as unknown as WorkerResource;
 
-async function give(subject: string, clientId?: string): Promise<void> {
+async function give(subject: string, clientId?: string, probe = false): Promise<void> {
   const base = { target: 'w', command: 'start', args: [], address: '', gateway: 'g', idempotent: false };
-  await store.submit({ ...base, subject, ...(clientId !== undefined && { clientId }) });
+  await store.submit({ ...base, subject, probe, ...(clientId !== undefined && { clientId }) });
 }
 
 async function run() {
@@ -58,7 +58,7 @@ it("sees somebody's command from when it waits until it has ended, and when that
 
 it("takes neither the Worker's own command nor a monitor's look for somebody else's", async () => {
   await give('system:reconciler', 'cr:u1:1:1:start');
-  await give('system:monitor');
+  await give('system:monitor', undefined, true);
   expect(await others.on('w', worker('cr:u1:1:1:start'))).toEqual({ busy: false, endedAtMs: undefined });
   await (await run()).end();
   // Also when the next one has been given since.

@@ -1,7 +1,7 @@
 /** `carrierarr describe`: all there is to say of a worker, pool or node: why it is as it is, and what comes next. */
 import { defineSchema } from '@carrierarr/platform';
-import type { Execution, Resource, WorkerPoolResource, WorkerResource } from '@carrierarr/protocol';
-import { POOL_LABEL, SYSTEM_SUBJECTS, targetOf } from '@carrierarr/protocol';
+import type { Resource, WorkerPoolResource, WorkerResource } from '@carrierarr/protocol';
+import { POOL_LABEL, targetOf } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
 import { FleetApi } from '../client/fleet-api.js';
 import { ResourceApi } from '../client/resource-api.js';
@@ -17,8 +17,6 @@ import { parseReferences, type Reference, referenceText } from './references.js'
 export const describeSchema = defineSchema({ ...accessSchema });
 
 const EXECUTIONS_SHOWN = 5;
-/** Among so many of the newest they are looked for. */
-const EXECUTIONS_READ = 100;
 
 export const describe: Verb = {
   async run(argv, host, summary) {
@@ -76,7 +74,7 @@ async function describeNodes(names: readonly string[], access: GatewayAccess, ou
       missing++;
       continue;
     }
-    const executions = await lastExecutions(node.target, commands).catch((error: unknown) => {
+    const executions = await commands.executions({ target: node.target }, EXECUTIONS_SHOWN).catch((error: unknown) => {
       if (!(error instanceof Failure) || isOfAll(error)) throw error;
       output.notice(`The executions of node ${name} cannot be shown: ${error.message}`);
       return undefined;
@@ -107,16 +105,12 @@ async function surroundings(resource: Resource, { api, commands, output }: Means
   const [events, plan, executions, workers] = await Promise.all([
     tried('events', api.events(reference.kind, reference.name)),
     tried('plan', api.plan(reference.kind, reference.name)),
-    resource.kind === 'Worker' ? tried('executions', lastExecutions(targetOf(resource), commands)) : undefined,
+    resource.kind === 'Worker'
+      ? tried('executions', commands.executions({ target: targetOf(resource) }, EXECUTIONS_SHOWN))
+      : undefined,
     resource.kind === 'WorkerPool' ? tried('workers', workersOf(resource, api)) : undefined,
   ]);
   return { events, plan, executions, workers };
-}
-
-async function lastExecutions(target: string, commands: Api): Promise<Execution[]> {
-  const newest = await commands.executions({ target }, EXECUTIONS_READ);
-  // A monitor asks a script for its status each poll: that is no news.
-  return newest.filter(({ subject }) => subject !== SYSTEM_SUBJECTS.monitor).slice(0, EXECUTIONS_SHOWN);
 }
 
 async function workersOf({ metadata }: WorkerPoolResource, api: ResourceApi): Promise<WorkerResource[]> {

@@ -70,6 +70,7 @@ export class OutputRoute {
     const { history, log, redis } = this.#d;
     const known = await redis.bounded(() => history.get(id));
     if (!known) throw unknownExecution(id);
+    if (known.probe === true) throw outputOfProbe(id);
     const bounds = await redis.bounded(() => log.bounds(known.target));
     // Again, for it may have started before the log's end was read.
     const execution = known.state === 'queued' ? ((await redis.bounded(() => history.get(id))) ?? known) : known;
@@ -214,6 +215,14 @@ export function unknownExecution(id: string): ClientError {
   return new ClientError(
     'not_found',
     `There is no execution ${seen}, or its record is no longer kept. See GET /api/v1/executions.`,
+  );
+}
+
+function outputOfProbe(id: string): ClientError {
+  return new ClientError(
+    'history_trimmed',
+    `${JSON.stringify(id)} is a monitor's look at the status of a worker: of its output only the last line is kept. ` +
+      `It is "answer" in GET /api/v1/executions/${id}. Run the command "status" to see all of it.`,
   );
 }
 

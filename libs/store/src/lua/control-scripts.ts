@@ -74,8 +74,8 @@ local seen = {}
 local function add(id)
   if seen[id] then return end
   seen[id] = true
-  local record = redis.call('HMGET', ARGV[1] .. id, 'subject', 'client_id', 'state', 'ended_at')
-  if not record[1] then return end
+  local record = redis.call('HMGET', ARGV[1] .. id, 'subject', 'client_id', 'state', 'ended_at', 'probe')
+  if not record[1] or record[5] then return end
   for i = 1, 4 do answer[#answer + 1] = record[i] or '' end
 end
 if lease[1] and lease[2] == 'running' then add(lease[1]) end

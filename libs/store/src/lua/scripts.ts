@@ -13,7 +13,7 @@ import { ENTRY_SCRIPT_KEYS, entryScript, TARGET_SCRIPT_KEYS, targetScript } from
 /**
  * A: 1 execution id · 2 idempotency key or '' · 3 its life, ms · 4 digest of the command · 5 queue length max ·
  * 6 pending targets max · 7 fence of the leader that submits it, or '' · 8 '1' for only if the target is idle ·
- * 9… record fields, flat.
+ * 9 '1' for a probe · 10… record fields, flat.
  * Returns {'accepted' | 'duplicate', id, position} | {'conflict', id} | {'queue_full', n} | {'too_many_pending', n} |
  * {'deposed', fence of the newest leader} | {'busy'}.
  */
@@ -54,13 +54,17 @@ if pendingTargets >= tonumber(A[6]) and not redis.call('ZSCORE', K_PENDING, TARG
   return {'too_many_pending', pendingTargets}
 end
 local fields = {}
-for i = 9, #A do fields[#fields + 1] = A[i] end
+for i = 10, #A do fields[#fields + 1] = A[i] end
 redis.call('HSET', EXEC .. id, 'id', id, 'target', TARGET, 'state', 'queued', 'accepted_at', int(now), 'attempt', '0', unpack(fields))
 redis.call('RPUSH', K_QUEUE, id)
-redis.call('ZADD', K_EXECS, int(now), id)
-redis.call('ZADD', K_EXECS_OF, int(now), id)
+if A[9] == '1' then
+  redis.call('ZADD', K_TARGETS, 'NX', int(now), TARGET)
+else
+  redis.call('ZADD', K_EXECS, int(now), id)
+  redis.call('ZADD', K_EXECS_OF, int(now), id)
+  redis.call('ZADD', K_TARGETS, int(now), TARGET)
+end
 redis.call('ZADD', K_PENDING, 'NX', int(now), TARGET)
-redis.call('ZADD', K_TARGETS, int(now), TARGET)
 if A[2] ~= '' then redis.call('SET', A[2], id .. ' ' .. A[4], 'PX', A[3]) end
 return {'accepted', id, position(id)}
 `);
@@ -94,12 +98,14 @@ redis.call('SADD', K_LEASES, TARGET)
 local key = EXEC .. id
 local attempt = redis.call('HINCRBY', key, 'attempt', 1)
 markPending(now)
+redis.call('HSET', key, 'state', 'running', 'started_at', int(now), 'runner', A[1], 'fence', int(fence))
+if redis.call('HGET', key, 'probe') then return {'claimed', id, int(fence), redis.call('HGETALL', key)} end
 local record = redis.call('HMGET', key, 'command', 'args', 'subject')
 local event = cjson.encode({type = 'started', command = record[1], subject = record[3], runner = A[1], attempt = attempt})
 -- args is already JSON text; cjson would turn an empty list into an object.
 event = string.sub(event, 1, -2) .. ',"args":' .. record[2] .. '}'
 local last, epoch = appendEntry(now, 1, eventBlob(id, now, event))
-redis.call('HSET', key, 'state', 'running', 'started_at', int(now), 'runner', A[1], 'fence', int(fence), 'epoch', epoch)
+redis.call('HSET', key, 'epoch', epoch)
 redis.call('HSETNX', key, 'first_offset', int(last))
 return {'claimed', id, int(fence), redis.call('HGETALL', key)}
 `);
@@ -144,7 +150,7 @@ if lease[1] ~= A[2] or lease[2] ~= 'running' then
   return {'fenced'}
 end
 if tonumber(lease[3]) < tonumber(A[3]) then return {'hole', tonumber(lease[3])} end
-if A[4] ~= '' then appendEntry(now, 1, eventBlob(A[1], now, A[4])) end
+if A[4] ~= '' then appendEvent(A[1], now, A[4]) end
 local fields = {}
 for i = 6, #A do fields[#fields + 1] = A[i] end
 endExecution(A[1], now, A[5], fields)
@@ -160,7 +166,16 @@ const KILL = targetScript(`
 local lease = redis.call('HMGET', K_LEASE, 'exec', 'state', 'runner')
 local running = lease[2] == 'running' and lease[1] or false
 local id = A[1]
-if id == '' then id = running or redis.call('LINDEX', K_QUEUE, 0) end
+if id == '' then
+  -- A probe is not what anybody wants to end who does not name it.
+  id = running and not redis.call('HGET', EXEC .. running, 'probe') and running
+  for _, waiting in ipairs(id and {} or redis.call('LRANGE', K_QUEUE, 0, -1)) do
+    if not redis.call('HGET', EXEC .. waiting, 'probe') then
+      id = waiting
+      break
+    end
+  end
+end
 if not id then return {'none'} end
 local key = EXEC .. id
 if id == running then
@@ -190,7 +205,7 @@ if A[2] ~= '' and lease[3] ~= A[2] then return {'alive'} end
 if A[7] ~= '' and lease[4] == A[7] then return {'alive'} end
 local key = EXEC .. A[1]
 local record = redis.call('HMGET', key, 'idempotent', 'attempt', 'kill_requested_by')
-appendEntry(now, 1, eventBlob(A[1], now, A[5]))
+appendEvent(A[1], now, A[5])
 local answer = 'lost'
 if record[1] == '1' and tonumber(record[2]) < tonumber(A[4]) and not record[3] then
   redis.call('HSET', key, 'state', 'queued')

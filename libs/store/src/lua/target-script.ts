@@ -17,6 +17,9 @@ import { APPEND_ENTRY, NOW } from './append-entry.js';
 export const ENTRY_SCRIPT_KEYS = 8;
 export const TARGET_SCRIPT_KEYS = 15;
 
+/** How long the record of a probe that has ended is kept, ms: whoever asked reads it within seconds. */
+export const PROBE_KEPT_MS = 600_000;
+
 const ENTRY_PREAMBLE = `
 local K_LOG, K_META, K_SEGS, K_LEASE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local K_PSEQ, K_ACTIVE, K_TARGETS, K_USAGE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -27,19 +30,25 @@ local MAX_ENTRIES, MAX_BYTES, MAX_AGE_MS = tonumber(ARGV[4]), tonumber(ARGV[5]),
 const PREAMBLE = `${ENTRY_PREAMBLE}
 local K_QUEUE, K_FENCE, K_EXECS_OF, K_EXECS = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local K_PENDING, K_LEASES, K_CONTROLLER = KEYS[13], KEYS[14], KEYS[15]
-local EXEC, RETENTION_MS = ARGV[7], tonumber(ARGV[8])
+local EXEC, RETENTION_MS, PROBE_KEPT_MS = ARGV[7], tonumber(ARGV[8]), ${PROBE_KEPT_MS}
 local A = {unpack(ARGV, 9)}
 `;
 
 /** Ends an execution: its result in the log, its record, its hold on the target. */
 const END_EXECUTION = `
+-- Nothing of a probe comes to the log: then, no offset and no epoch.
+local function appendEvent(id, now, event)
+  if redis.call('HGET', EXEC .. id, 'probe') then return end
+  return appendEntry(now, 1, eventBlob(id, now, event))
+end
+
 -- fields: flat list of further record fields. resultEvent: JSON text.
 local function endExecution(id, now, resultEvent, fields)
-  local last, epoch = appendEntry(now, 1, eventBlob(id, now, resultEvent))
+  local last, epoch = appendEvent(id, now, resultEvent)
   local key = EXEC .. id
-  redis.call('HSET', key, 'state', 'ended', 'ended_at', int(now), 'last_offset', int(last), 'epoch', epoch, unpack(fields))
-  redis.call('PEXPIRE', key, int(RETENTION_MS))
-  return last
+  redis.call('HSET', key, 'state', 'ended', 'ended_at', int(now), unpack(fields))
+  if last then redis.call('HSET', key, 'last_offset', int(last), 'epoch', epoch) end
+  redis.call('PEXPIRE', key, int(last and RETENTION_MS or math.min(RETENTION_MS, PROBE_KEPT_MS)))
 end
 
 local function markPending(now)
