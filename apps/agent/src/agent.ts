@@ -21,6 +21,7 @@ import { identityOf, type Identity, logIdentity, lookAtCloud } from './metadata/
 import { InterruptionWatch } from './metadata/interruption-watch.js';
 import { createAgentMetrics } from './metrics.js';
 import { NodeState } from './state/node-state.js';
+import { StateLock } from './state/state-lock.js';
 import {
   capabilitiesOf,
   Collector,
@@ -51,6 +52,7 @@ export function createAgent(options: AgentOptions): Component {
   const collector = new Collector(config, clock);
   const pipes = new PipeFolder('agent');
   const state = new NodeState(config.stateDir, logger);
+  const lock = new StateLock(config.stateDir);
   let identity: Identity = identityOf(config, undefined);
   let interruptions: InterruptionWatch | undefined;
   let type = nodeTypeOf(config.type, 0);
@@ -146,6 +148,7 @@ export function createAgent(options: AgentOptions): Component {
     stopDeadlineMs: 30_000,
 
     async start() {
+      await lock.take();
       await state.open();
       const cloud = await lookAtCloud(config, env, clock);
       identity = identityOf(config, cloud.identity);
@@ -197,6 +200,7 @@ export function createAgent(options: AgentOptions): Component {
       await commands.stop();
       await Promise.all([publisher?.stop(), control?.stop(LAST_WORDS_MS)]);
       await pipes.close();
+      await lock.release();
     },
   };
 }

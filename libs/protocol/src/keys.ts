@@ -322,6 +322,10 @@ export class Keys {
   agentMail(execution: string): string {
     return this.nodes(`mail:${execution}`);
   }
+  /** String with an expiry: that the log was told of a result which came after the execution was held for lost. */
+  lateResult(execution: string): string {
+    return this.nodes(`late:${execution}`);
+  }
   /** Channel: there is news for an agent; the message is `<execution> <node key>`. */
   agentMailChannel(): string {
     return this.nodes('mail-sent');

@@ -137,6 +137,22 @@ export class AgentMail {
     return what as 'ok' | 'repeated' | 'gone';
   }
 
+  /**
+   * Calls `tell` for a result that came too late, unless it was told of before: an agent says a result again when its
+   * acknowledgement was lost. Rejects, and may be called again, if Redis or `tell` fails.
+   */
+  async tellLateOnce(execution: string, tell: () => Promise<unknown>): Promise<'told' | 'repeated'> {
+    const key = this.#keys.lateResult(execution);
+    if ((await this.#connection.set(key, '1', 'PX', MAIL_LIFE_MS, 'NX')) === null) return 'repeated';
+    try {
+      await tell();
+    } catch (error) {
+      await this.#connection.del(key);
+      throw error;
+    }
+    return 'told';
+  }
+
   /** Ids of the executions that have mail, or had some a moment ago. */
   async openExecutions(): Promise<string[]> {
     return this.#connection.smembers(this.#keys.agentMailOpen());

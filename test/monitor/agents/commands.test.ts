@@ -175,6 +175,12 @@ describe('a carrierarr agent', () => {
       /^l The agent told the end of execution .* held for lost: exit code 7\.$/,
     );
     expect(await metric('results_total{kind="late"}')).toBe(1);
+    // As if the acknowledgement had been lost on its way.
+    const again = agent().stream().hello('n1');
+    again.say(ended(request, { exitCode: 7 }));
+    await again.next('ack');
+    expect((await home.lines('t1')).filter((line) => line.includes('told the end'))).toHaveLength(1);
+    expect(await metric('results_total{kind="repeated"}')).toBe(1);
   });
 
   it('is told to end what nobody knows of', async () => {

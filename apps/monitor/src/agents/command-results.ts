@@ -111,7 +111,7 @@ export class CommandResults {
     commandId: string,
     result: AgentResult,
   ): Promise<'repeated' | 'late' | 'foreign'> {
-    const { history, store, logger, now } = this.#o;
+    const { history, mail, store, logger, now } = this.#o;
     const execution = await history.get(commandId);
     if (execution === undefined || !this.#isOf(stream, execution)) {
       logger.warn(
@@ -126,8 +126,9 @@ export class CommandResults {
     const how = result.end === 'exited' ? `exit code ${result.exit_code}` : result.end;
     const why = result.error === undefined ? '' : ` (${result.error})`;
     const text = `The agent told the end of execution ${commandId} after it was held for ${execution.outcome}: ${how}${why}.`;
-    await store.appendLog(execution.target, 1, logEntryOf([text.replaceAll(/\s*[\r\n]\s*/g, ' ')], now()));
-    return 'late';
+    const entry = logEntryOf([text.replaceAll(/\s*[\r\n]\s*/g, ' ')], now());
+    const answer = await mail.tellLateOnce(commandId, () => store.appendLog(execution.target, 1, entry));
+    return answer === 'told' ? 'late' : 'repeated';
   }
 
   #isOf(stream: AgentStream, { node }: Execution): boolean {
