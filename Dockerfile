@@ -1,4 +1,4 @@
-# The images: `docker build --target gateway -t carrierarr-gateway:0.1.0 .`, likewise runner, monitor and all-in-one.
+# The images: `docker build --target gateway -t carrierarr-gateway:0.1.0 .`, likewise runner, monitor, agent and all-in-one.
 #
 # BASE_IMAGE is what they run on: Debian 13, for the uWebSockets.js binaries need glibc 2.38. NODE_IMAGE is where packages
 # are installed and node itself is taken from. For builds that can be repeated give both by digest. Nothing here needs
@@ -13,6 +13,10 @@ FROM ${NODE_IMAGE} AS build
 WORKDIR /build
 COPY . .
 RUN npm ci --ignore-scripts --no-audit --no-fund && npm run --silent build
+
+# The agent is one file, with all that it imports.
+FROM build AS agent-file
+RUN npm run --silent build:single -w apps/agent -- /carrierarr-agent.mjs
 
 # --- what runs: packages of the programs alone ---
 
@@ -87,6 +91,24 @@ COPY --from=app-without-aws /opt/carrierarr /opt/carrierarr
 ENV CARRIERARR_OPS_ADDR=:9091
 EXPOSE 9091
 CMD ["runner"]
+
+# For a worker that is itself a container. Flags of the agent are its arguments.
+FROM base AS agent
+LABEL org.opencontainers.image.title="carrierarr-agent" \
+  org.opencontainers.image.description="Runs beside a worker: announces it, says how it is, and carries out commands there"
+USER root
+# Not the other programs' command: they are not in here.
+RUN rm /usr/local/bin/carrierarr && install -d -o 10001 -g 10001 /var/lib/carrierarr-agent
+COPY LICENSE /opt/carrierarr/LICENSE
+COPY --from=agent-file /carrierarr-agent.mjs /carrierarr-agent.mjs.LEGAL.txt /opt/carrierarr/
+USER 10001:10001
+# There is no machine to power off: the container ends, and its task with it.
+ENV CARRIERARR_SHUTDOWN_COMMAND=exit CARRIERARR_REBOOT_COMMAND=exit
+VOLUME /var/lib/carrierarr-agent
+EXPOSE 8080
+# As the unit for systemd starts it.
+ENTRYPOINT ["/usr/bin/tini", "--", "node", "--max-semi-space-size=2", "/opt/carrierarr/carrierarr-agent.mjs"]
+CMD []
 
 # Everything in one process, with a Valkey of its own; its data is in /var/lib/carrierarr.
 FROM runner AS all-in-one

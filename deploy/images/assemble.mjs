@@ -18,8 +18,8 @@ for (const group of ['apps', 'libs']) {
       recursive: true,
       filter: (path) => !/\.(d\.ts|map)$/.test(path),
     });
-    // Packages of its own, where versions differ; and programs.
-    for (const part of ['node_modules', 'bin']) {
+    // Packages of its own, where versions differ; programs; and what gRPC reads as it is.
+    for (const part of ['node_modules', 'bin', 'proto']) {
       const from = join(group, name, part);
       if (existsSync(from)) cpSync(from, join(to, part), { recursive: true, verbatimSymlinks: true });
     }

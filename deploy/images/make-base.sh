@@ -4,8 +4,8 @@
 #
 #   make-base.sh [SUITE]            Debian's suite, trixie by default
 #
-# makes carrierarr-base/debian:SUITE and carrierarr-base/node:SUITE, and for compose.yaml carrierarr-base/redis:SUITE and
-# carrierarr-base/proxy:SUITE; build with
+# makes carrierarr-base/debian:SUITE and carrierarr-base/node:SUITE, and for compose.yaml carrierarr-base/redis:SUITE,
+# carrierarr-base/rabbitmq:SUITE and carrierarr-base/proxy:SUITE; build with
 #
 #   docker build --build-arg BASE_IMAGE=carrierarr-base/debian:trixie --build-arg NODE_IMAGE=carrierarr-base/node:trixie ...
 #
@@ -63,5 +63,8 @@ package_image() {
 }
 install='apt-get update && apt-get install -y --no-install-recommends'
 package_image redis "RUN $install valkey-server && groupmod -g 999 valkey && usermod -u 999 valkey && install -d -o 999 -g 999 /data"
+# The server itself: Debian's wrapper of it writes to /var/log.
+package_image rabbitmq "RUN $install rabbitmq-server && groupmod -g 999 rabbitmq && usermod -u 999 rabbitmq && chown -R 999:999 /var/lib/rabbitmq /var/log/rabbitmq /etc/rabbitmq" \
+  'ENV PATH=/usr/lib/rabbitmq/bin:/usr/local/bin:/usr/bin:/bin'
 package_image proxy "RUN $install haproxy" 'USER haproxy'
-echo "made carrierarr-base/{debian,node,redis,proxy}:$suite"
+echo "made carrierarr-base/{debian,node,redis,rabbitmq,proxy}:$suite"

@@ -143,12 +143,15 @@ describe('the Fargate sidecar', () => {
       }[];
     };
     const agent = task.containerDefinitions.find(({ name }) => name === 'carrierarr-agent');
-    const [verb, ...argv] = agent?.command ?? [];
-    expect(verb).toBe('agent');
+    // The image's own program; these are its flags.
+    const argv = agent?.command ?? [];
     // Its end is the task's end.
     expect(agent?.essential).toBe(true);
     expect(argv.join(' ')).toContain('--shutdown-command exit');
-    expect(agent?.mountPoints?.[0]).toEqual({ sourceVolume: task.volumes[0]?.name, containerPath: '/state' });
+    expect(agent?.mountPoints?.[0]).toEqual({
+      sourceVolume: task.volumes[0]?.name,
+      containerPath: agentSchema.stateDir.default,
+    });
     const env = Object.fromEntries((agent?.environment ?? []).map(({ name, value }) => [name, value]));
     for (const { name } of agent?.secrets ?? []) env[name] = 'text';
     await check(env, argv);

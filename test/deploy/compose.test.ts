@@ -4,6 +4,7 @@ import { chmod, copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { agentSchema } from '@carrierarr/agent';
 import { configEnvNames } from '@carrierarr/platform';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -18,7 +19,7 @@ import { WORKSPACE } from '../support/programs.js';
 import { Recorder } from '../support/recorder.js';
 import { freePort } from '../support/redis.js';
 import { until } from '../support/until.js';
-import { NewClient } from '../support/ws-clients.js';
+import { COMMAND_ID, NewClient } from '../support/ws-clients.js';
 
 interface Service {
   image: string;
@@ -40,14 +41,16 @@ const compose = parse(readRepository('compose.yaml'), { merge: true }) as {
 const services = Object.entries(compose.services);
 
 describe('compose.yaml', () => {
-  test('has two of each component, behind one proxy', () => {
+  test('has two of each component, behind one proxy, and a worker with an agent', () => {
     expect(services.map(([name, { scale }]) => [name, scale ?? 1])).toEqual([
       ['redis', 1],
+      ['rabbitmq', 1],
       ['token', 1],
       ['gateway', 2],
       ['proxy', 1],
       ['runner', 2],
       ['monitor', 2],
+      ['agent', 1],
     ]);
   });
 
@@ -64,7 +67,7 @@ describe('compose.yaml', () => {
       [...readRepository('Dockerfile').matchAll(/^FROM .+ AS ([\w-]+)$/gm)].map((match) => match[1]),
     );
     const built = services.flatMap(([, { build }]) => (build?.target === undefined ? [] : [build.target]));
-    expect(built).toEqual(['gateway', 'gateway', 'runner', 'monitor']);
+    expect(built).toEqual(['gateway', 'gateway', 'runner', 'monitor', 'agent']);
     expect(built.filter((target) => !targets.has(target))).toEqual([]);
   });
 
@@ -73,6 +76,7 @@ describe('compose.yaml', () => {
       gateway: configEnvNames(gatewaySchema),
       runner: configEnvNames(runnerSchema),
       monitor: configEnvNames(monitorSchema),
+      agent: configEnvNames(agentSchema),
     };
     for (const [name, names] of Object.entries(known)) {
       const set = Object.keys(compose.services[name]?.environment ?? {}).filter((key) => key.startsWith('CARRIERARR_'));
@@ -86,6 +90,11 @@ describe('compose.yaml', () => {
     expect(compose.services['redis']?.networks).toEqual(['backend']);
     expect(compose.networks['backend']).toEqual({ internal: true });
     expect(compose.services['proxy']?.networks).toEqual(['frontend']);
+    // Whoever runs programs on a worker reaches neither Redis nor the world.
+    expect(compose.services['agent']?.networks).toEqual(['workers']);
+    expect(compose.networks['workers']).toEqual({ internal: true });
+    const peers = services.filter(([, { networks = [] }]) => networks.includes('workers')).map(([name]) => name);
+    expect(peers).toEqual(['rabbitmq', 'monitor', 'agent']);
   });
 
   test('waits longer for a program to stop than that needs', () => {
@@ -100,15 +109,18 @@ describe('compose.yaml', () => {
       seconds(compose.services['runner']?.environment?.['CARRIERARR_SHUTDOWN_GRACE']) + 60,
     );
     expect(grace('monitor')).toBeGreaterThanOrEqual(25);
+    expect(grace('agent')).toBeGreaterThanOrEqual(10 + 10);
   });
 });
 
+/** The target that is a machine with an agent. */
+const AGENT = 'agent-1';
 const command = dockerMissing === undefined ? composeCommand() : undefined;
 if (dockerMissing === undefined && command === undefined)
   console.warn('Skipped: a test of compose.yaml needs Docker Compose.');
 
 describe.skipIf(command === undefined)('started by Docker Compose', () => {
-  const TARGETS = ['worker-1', 'worker-2', 'worker-3'];
+  const TARGETS = ['worker-1', 'worker-2', 'worker-3', AGENT];
   const project = `carrierarr-test-${process.pid}`;
   let folder: string;
   let port: number;
@@ -116,7 +128,7 @@ describe.skipIf(command === undefined)('started by Docker Compose', () => {
   let run: (...args: string[]) => Promise<string>;
 
   beforeAll(async () => {
-    for (const role of ['gateway', 'runner', 'monitor']) await buildImage(role);
+    for (const role of ['gateway', 'runner', 'monitor', 'agent']) await buildImage(role);
     folder = await mkdtemp(join(tmpdir(), 'compose-'));
     // Scripts testify as whoever the image makes them.
     await chmod(folder, 0o777);
@@ -185,27 +197,44 @@ describe.skipIf(command === undefined)('started by Docker Compose', () => {
         // One at a time: else a busy machine ends with a hundred of each target waiting, and the verdict waits for them.
         while (!isStopped) {
           const client = clients[index];
-          const accepted = await client?.submitUntilAccepted(target, 'write', 100, 10, 0.02);
+          const accepted =
+            target === AGENT
+              ? await client?.submitUntilAccepted(
+                  target,
+                  'exec',
+                  '/witness/witness.sh',
+                  'write',
+                  COMMAND_ID,
+                  100,
+                  10,
+                  0.02,
+                )
+              : await client?.submitUntilAccepted(target, 'write', 100, 10, 0.02);
           const execution = accepted?.execution ?? '';
           await until(`the outcome of ${execution}`, () => client?.session.outcomeOf(execution) !== undefined, 120_000);
         }
       });
 
       const replaced: string[] = [];
-      for (const service of ['runner', 'gateway', 'monitor', 'proxy', 'redis']) {
+      for (const service of ['runner', 'gateway', 'monitor', 'rabbitmq', 'agent', 'proxy', 'redis']) {
         for (const id of await containers(service)) {
-          const before = clients.map((client) => client.session.lineCount('worker-1'));
           await docker('restart', '--time', '60', id);
-          await until(`${service} to be well again`, () => isHealthy(id), 60_000);
+          await until(`${service} to be well again`, () => isHealthy(id), 120_000);
+          const before = clients.map((client) => client.session.lineCount('worker-1'));
+          const ofAgent = clients.at(-1)?.session.lineCount(AGENT) ?? 0;
           await until(
-            `output after ${service} was replaced`,
-            () => clients.every((client, index) => client.session.lineCount('worker-1') > (before[index] ?? 0) + 50),
-            60_000,
+            `output of scripts and of the agent after ${service} was replaced`,
+            () =>
+              clients.every((client, index) => client.session.lineCount('worker-1') > (before[index] ?? 0) + 50) &&
+              (clients.at(-1)?.session.lineCount(AGENT) ?? 0) > ofAgent + 50,
+            120_000,
           );
           replaced.push(service);
         }
       }
-      expect(replaced).toEqual(['runner', 'runner', 'gateway', 'gateway', 'monitor', 'monitor', 'proxy', 'redis']);
+      expect(replaced).toEqual([
+        ...['runner', 'runner', 'gateway', 'gateway', 'monitor', 'monitor', 'rabbitmq', 'agent', 'proxy', 'redis'],
+      ]);
       isStopped = true;
       await Promise.all(load);
 
@@ -222,7 +251,10 @@ describe.skipIf(command === undefined)('started by Docker Compose', () => {
       expect(report.violations.slice(0, 20)).toEqual([]);
       expect(report).toMatchObject({ lost: 0, doubled: 0, reordered: 0, doubleExecutions: 0 });
       expect(report.executions).toBeGreaterThan(10);
+      expect(
+        (await journal()).filter((event) => event.kind === 'start' && event.target === AGENT).length,
+      ).toBeGreaterThan(2);
     },
-    10 * 60_000,
+    20 * 60_000,
   );
 });

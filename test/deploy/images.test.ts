@@ -6,13 +6,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildImage, docker, dockerEnv, dockerMissing, HARDENED, removeContainers } from '../support/docker.js';
 import { LOGGED_PORT, type Program, startProgram } from '../support/programs.js';
 import { type TestRedis, startRedis } from '../support/redis.js';
+import { until } from '../support/until.js';
 import { protocolsWith, Socket, wsUrl } from '../support/ws-clients.js';
 
-const ROLES = ['gateway', 'runner', 'monitor', 'all-in-one'] as const;
+const ROLES = ['gateway', 'runner', 'monitor', 'agent', 'all-in-one'] as const;
 const LABEL = 'carrierarr-test=images';
 const BUILD_MS = 20 * 60_000;
 /** Docker is slow to start containers on a busy machine. */
 const START_MS = 180_000;
+const RESULT_MS = 60_000;
+/** Where a program says that it serves probes, and a monitor that it serves agents. */
+const PROBES = /"address":"127\.0\.0\.1:(\d+)","msg":"health/;
+const AGENTS = /"address":"(127\.0\.0\.1:\d+)",[^}]*"msg":"agents are served"/;
 const TOKEN = 'a-token-for-tests-only';
 const SCRIPT = '/opt/carrierarr/scripts/mock-worker.sh';
 
@@ -40,8 +45,10 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     const run = ['run', '--rm', '--label', LABEL, '--network', 'host', '--volume', `${folder}:/test:ro`, ...HARDENED];
     const launch = ['docker', ...run, ...options, images.get(role) ?? role] as const;
     const loopback = role === 'gateway' || role === 'all-in-one' ? '--addr' : '--ops-addr';
-    const all = [...args, loopback, '127.0.0.1:0', '--log-format', 'json'];
-    return startProgram({ name: role, launch: [...launch], args: all, listens: LOGGED_PORT, env: dockerEnv() });
+    const listen = role === 'agent' ? ['--health-port', '0'] : [loopback, '127.0.0.1:0'];
+    const all = [...args, ...listen, '--log-format', 'json'];
+    const listens = loopback === '--addr' ? LOGGED_PORT : PROBES;
+    return startProgram({ name: role, launch: [...launch], args: all, listens, env: dockerEnv() });
   }
   const withRedis = () => ['--redis-url', redis.url];
   const inside = (role: string, script: string) =>
@@ -63,7 +70,9 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     const [{ Config }] = JSON.parse(text) as [
       { Config: { User: string; Entrypoint: string[]; Labels: Record<string, string> } },
     ];
-    expect(Config).toMatchObject({ User: '10001:10001', Entrypoint: ['/usr/bin/tini', '--', 'carrierarr'] });
+    expect(Config.User).toBe('10001:10001');
+    expect(Config.Entrypoint.slice(0, 2)).toEqual(['/usr/bin/tini', '--']);
+    expect(Config.Entrypoint.at(-1)).toBe(role === 'agent' ? '/opt/carrierarr/carrierarr-agent.mjs' : 'carrierarr');
     for (const label of ['title', 'description', 'version', 'revision', 'licenses']) {
       expect(Config.Labels[`org.opencontainers.image.${label}`]).toMatch(/./);
     }
@@ -74,11 +83,12 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     async (role) => {
       const found = await inside(
         role,
-        'command -v gcc cc g++ make npm npx corepack yarn; ls /opt/carrierarr/node_modules/uWebSockets.js/*.node | wc -l; find / -xdev -name .npmrc -o -xdev -name "id_*" -path "*/.ssh/*" 2>/dev/null || true',
+        'command -v gcc cc g++ make npm npx corepack yarn; ls /opt/carrierarr/node_modules/uWebSockets.js/*.node 2>/dev/null | wc -l; find / -xdev -name .npmrc -o -xdev -name "id_*" -path "*/.ssh/*" 2>/dev/null || true',
       );
-      expect(found).toBe('1');
+      // An agent serves no WebSockets.
+      expect(found).toBe(role === 'agent' ? '0' : '1');
     },
-    60_000,
+    START_MS,
   );
 
   test.each(ROLES)(
@@ -90,7 +100,7 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
       );
       expect(said.split('\n')).toEqual(['10001', '0000000000000000', '2', 'written']);
     },
-    60_000,
+    START_MS,
   );
 
   test('runner has what control scripts need', async () => {
@@ -112,7 +122,8 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
       ['runner', ...withRedis(), '--script', SCRIPT, '--shutdown-grace', '30s'],
       [...['--tmpfs', '/home/carrierarr:uid=10001,gid=10001', '--env', 'MOCK_WORKER_SPEED=5']],
     );
-    const monitor = start('monitor', ['monitor', ...withRedis()]);
+    // Its usual port for agents may be taken: they share this machine's network.
+    const monitor = start('monitor', ['monitor', ...withRedis(), '--grpc-addr', '127.0.0.1:0']);
     for (const program of [gateway, runner, monitor]) await program.ready(START_MS);
 
     const lines: string[] = [];
@@ -122,13 +133,13 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     });
     await client.opened();
     client.send({ type: 'command', command: 'start', target: 'worker-1', id: 'one' });
-    const result = await client.next('a result', ({ type }) => type === 'result', 30_000);
+    const result = await client.next('a result', ({ type }) => type === 'result', RESULT_MS);
     expect(result).toMatchObject({ target: 'worker-1', exit_code: 0 });
     expect(lines).toContain('[worker-1] running');
 
     // What runs comes to its end before its runner does.
     client.send({ type: 'command', command: 'stream', target: 'worker-2', id: 'two' });
-    await client.next('a start', ({ type, target }) => type === 'started' && target === 'worker-2', 30_000);
+    await client.next('a start', ({ type, target }) => type === 'started' && target === 'worker-2', RESULT_MS);
     expect(await runner.stop()).toEqual({ code: 0, signal: null });
     const last = await client.next('the last result', ({ type, target }) => type === 'result' && target === 'worker-2');
     expect(last).toMatchObject({ exit_code: 0, outcome: 'succeeded' });
@@ -140,10 +151,59 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     expect(await monitor.stop()).toEqual({ code: 0, signal: null });
   }, 600_000);
 
+  test('agent registers at a monitor, runs a program for a client, and stops in time under a stream', async () => {
+    const loopback = ['--grpc-addr', '127.0.0.1:0'];
+    const monitor = start('monitor', ['monitor', ...withRedis(), ...loopback]);
+    const gateway = start('gateway', ['gateway', ...withRedis(), '--tokens-file', '/test/tokens']);
+    const runner = start('runner', ['runner', ...withRedis(), '--without-script']);
+    for (const program of [gateway, runner, monitor]) await program.ready(START_MS);
+    const controlPlane = await until('where the monitor listens for agents', () => AGENTS.exec(monitor.output())?.[1]);
+    const agent = start('agent', [
+      ...['-control-plane', controlPlane, '--node-id', 'image-1', '--metadata', 'off', '--allow-exec', 'uname,bash'],
+    ]);
+    await agent.ready(START_MS);
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    await until('the node', async () => {
+      const nodes = (await (await fetch(`${gateway.url}/api/v1/nodes`, { headers })).json()) as Record<
+        string,
+        unknown
+      >[];
+      return nodes.some(({ id, stream_active: isConnected }) => id === 'image-1' && isConnected === true);
+    });
+
+    const lines: string[] = [];
+    const client = new Socket(wsUrl(gateway.url), {
+      protocols: protocolsWith(TOKEN),
+      onMessage: ({ type, data }) => type === 'stdout' && lines.push(String(data)),
+    });
+    await client.opened();
+    client.send({ type: 'command', command: 'exec', target: 'image-1', args: ['uname', '-s'], id: 'one' });
+    const result = await client.next('a result', ({ type }) => type === 'result', RESULT_MS);
+    expect(result).toMatchObject({ target: 'image-1', exit_code: 0, outcome: 'succeeded' });
+    expect(lines).toEqual(['Linux']);
+
+    // What runs is ended and told of.
+    client.send({
+      ...{ type: 'command', command: 'exec', target: 'image-1', id: 'two' },
+      args: ['bash', '-c', 'echo begun; sleep 1000'],
+    });
+    await until('the program to run', () => lines.includes('begun'), RESULT_MS);
+    const stoppedAt = performance.now();
+    expect(await agent.stop()).toEqual({ code: 0, signal: null });
+    expect(performance.now() - stoppedAt).toBeLessThan(45_000);
+    const last = await client.next(
+      'its result',
+      ({ type, outcome }) => type === 'result' && outcome === 'lost',
+      RESULT_MS,
+    );
+    expect(last).toMatchObject({ target: 'image-1' });
+    await Promise.all([monitor, gateway, runner].map((program) => program.stop()));
+  }, 600_000);
+
   test('all-in-one needs nothing else', async () => {
     const all = start(
       'all-in-one',
-      ['up', '--script', SCRIPT, '--log-level', 'info'],
+      ['up', '--script', SCRIPT, '--log-level', 'info', '--grpc-addr', 'off'],
       [
         ...['--tmpfs', '/var/lib/carrierarr:uid=10001,gid=10001', '--tmpfs', '/home/carrierarr:uid=10001,gid=10001'],
         ...['--env', 'MOCK_WORKER_SPEED=0'],

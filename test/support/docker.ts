@@ -33,7 +33,9 @@ export async function docker(...args: string[]): Promise<string> {
 }
 
 /** Images that others start from: those of `make-base.sh` if they are here. */
-export function baseImages(): Readonly<Record<'BASE_IMAGE' | 'NODE_IMAGE' | 'REDIS_IMAGE' | 'PROXY_IMAGE', string>> {
+export function baseImages(): Readonly<
+  Record<'BASE_IMAGE' | 'NODE_IMAGE' | 'REDIS_IMAGE' | 'RABBITMQ_IMAGE' | 'PROXY_IMAGE', string>
+> {
   const isHere = (image: string) => spawnSync('docker', ['image', 'inspect', image], { stdio: 'ignore' }).status === 0;
   const made = (name: string, otherwise: string) => {
     const image = `carrierarr-base/${name}:trixie`;
@@ -43,6 +45,7 @@ export function baseImages(): Readonly<Record<'BASE_IMAGE' | 'NODE_IMAGE' | 'RED
     BASE_IMAGE: made('debian', 'debian:trixie-slim'),
     NODE_IMAGE: made('node', 'node:24-trixie-slim'),
     REDIS_IMAGE: made('redis', 'valkey/valkey:8.1.4'),
+    RABBITMQ_IMAGE: made('rabbitmq', 'rabbitmq:4.1.4'),
     PROXY_IMAGE: made('proxy', 'haproxy:3.2'),
   };
 }

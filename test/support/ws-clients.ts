@@ -232,6 +232,9 @@ export function protocolsWith(token?: string): string[] {
   ];
 }
 
+/** As an argument of a command: its id. */
+export const COMMAND_ID = '{command id}';
+
 /** Speaks `carrierarr.v1`; one recorded session over all of its connections. */
 export class NewClient {
   readonly session: RecordedSession;
@@ -284,7 +287,7 @@ export class NewClient {
   }
 
   /**
-   * Sends a command; the script gets its id as first argument. Resolves with the gateway's answer, however often the
+   * Sends a command; the script gets its id as first argument, or where {@link COMMAND_ID} stands. Resolves with the gateway's answer, however often the
    * connection is lost meanwhile. Rejects with {@link Refusal}.
    */
   async submit(target: string, command: string, ...args: (string | number)[]): Promise<Accepted> {
@@ -294,7 +297,9 @@ export class NewClient {
   /** The same with an id of the caller's. */
   async submitAs(commandId: string, target: string, command: string, ...args: (string | number)[]): Promise<Accepted> {
     const submission = this.#o.recorder.submitted(this.#o.name, { target, commandId });
-    const message = { type: 'command', command, target, id: commandId, args: [commandId, ...args.map(String)] };
+    const all = args.includes(COMMAND_ID) ? args : [COMMAND_ID, ...args];
+    const texts = all.map((arg) => (arg === COMMAND_ID ? commandId : String(arg)));
+    const message = { type: 'command', command, target, id: commandId, args: texts };
     const answer = await new Promise<Message>((settle) => {
       this.#unanswered.set(commandId, { message, submission, settle });
       if (this.#socket?.isOpen) this.#socket.send(message);
