@@ -13,6 +13,8 @@ export { deleteSchema } from './commands/delete.js';
 export { describeSchema } from './commands/describe.js';
 export { diffSchema } from './commands/diff.js';
 export { doctorSchema } from './doctor/schema.js';
+export { exportSchema } from './commands/export.js';
+export { importSchema } from './commands/import.js';
 export { getSchema } from './commands/get.js';
 export { logsSchema } from './commands/logs.js';
 export { parseManifests } from './commands/manifests/documents.js';

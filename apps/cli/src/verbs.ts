@@ -75,6 +75,16 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     summary: 'Show how applying files would change workers and pools.',
     load: async () => (await import('./commands/diff.js')).diff,
   },
+  export: {
+    group: 'Use',
+    summary: 'Write down all workers and pools that were asked for, as a backup.',
+    load: async () => (await import('./commands/export.js')).exportVerb,
+  },
+  import: {
+    group: 'Use',
+    summary: 'Bring back what was exported; machines that run are adopted.',
+    load: async () => (await import('./commands/import.js')).importVerb,
+  },
   describe: {
     group: 'Use',
     summary: 'Say all there is of a worker, pool or node: why it is as it is, and what comes next.',

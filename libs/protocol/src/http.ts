@@ -111,6 +111,14 @@ export const resourcesQuerySchema = z.strictObject({
   }),
 });
 
+/** Query of `PUT` of a Worker. */
+export const putWorkerQuerySchema = z.strictObject({
+  pool: z.string().optional().meta({
+    description:
+      'Create it as one of this WorkerPool, which must be paused: to restore a backup whose machines are still there.',
+  }),
+});
+
 /** Query of `DELETE` of a resource. */
 export const deleteQuerySchema = z.strictObject({
   orphan: yes.meta({ description: 'Leave the machine as it is instead of terminating it.' }),

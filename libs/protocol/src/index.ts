@@ -1,4 +1,5 @@
 export { asyncApiDocument, documentedMessages } from './asyncapi.js';
+export * from './backup.js';
 export * from './client-messages.js';
 export * from './entry.js';
 export { errorReference } from './error-reference.js';

@@ -4,6 +4,7 @@ import {
   deleteQuerySchema,
   executionsQuerySchema,
   outputQuerySchema,
+  putWorkerQuerySchema,
   resourcesQuerySchema,
   statusQuerySchema,
 } from './http.js';
@@ -51,6 +52,7 @@ function resourceOperations(kind: ResourceKind): Operation[] {
         '`metadata.resourceVersion` in the body, it is written only if nothing was written since that version; `If-None-Match: *` ' +
         'only creates.' +
         (isWorker ? ' Of a Worker that a pool made only `paused` can be changed: change the pool.' : ''),
+      ...(isWorker && { query: putWorkerQuerySchema }),
       body: `${kind}Manifest`,
       bodyTypes: MANIFEST_TYPES,
       answers: { 200: ['Replaced, or the same already.', kind], 201: ['Created.', kind] },

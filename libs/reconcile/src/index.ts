@@ -13,6 +13,7 @@ export * from './others-work.js';
 export * from './phases.js';
 export * from './pool-plan.js';
 export { isReady } from './pool-rollout.js';
+export { ordinalOf } from './pool-scale.js';
 export * from './schedule.js';
 export * from './sight.js';
 export * from './template-hash.js';

@@ -75,6 +75,12 @@ export class ResourceApi {
     });
   }
 
+  /** Creates a Worker as one of a pool, which must be paused. Throws `conflict` if there is one of that name. */
+  putMember(manifest: Manifest, pool: string): Promise<Resource> {
+    const path = `${pathOf(manifest.kind, manifest.metadata.name)}${queryText({ pool })}`;
+    return this.#http.request('PUT', path, resourceSchema, { body: manifest });
+  }
+
   /** Changes some of its fields (RFC 7396). */
   patch(kind: ResourceKind, name: string, patch: unknown): Promise<Resource> {
     const type = 'application/merge-patch+json';

@@ -5,9 +5,10 @@ import {
   type Manifest,
   type Resource,
   targetOf,
+  type WorkerPoolResource,
   type WorkerResource,
 } from '@carrierarr/protocol';
-import { checkSchedule } from '@carrierarr/reconcile';
+import { checkSchedule, ordinalOf } from '@carrierarr/reconcile';
 import { shown } from '../problem.js';
 import { changedPaths } from './changed-paths.js';
 
@@ -31,6 +32,24 @@ export function issuesOfChange(before: Resource, manifest: Manifest): Issue[] {
       ...(to !== undefined && { value: shown(to) }),
       message: `belongs to the pool ${shown(owner.name)}, which would undo the change: change the pool's template (only \`spec.paused\` may be changed here)`,
     }));
+}
+
+/** Problems of a Worker that is to be one of a pool's. */
+export function issuesOfMember({ metadata, spec }: Manifest & { kind: 'Worker' }, pool: WorkerPoolResource): Issue[] {
+  const issues: Issue[] = [];
+  const { name } = pool.metadata;
+  if (ordinalOf(name, metadata.name) === undefined) {
+    issues.push({
+      path: 'metadata.name',
+      value: shown(metadata.name),
+      message: `must be ${name}-0, ${name}-1 and so on, as the Workers of the pool ${shown(name)} are named`,
+    });
+  }
+  for (const field of ['target', 'selector'] as const) {
+    if (spec[field] === undefined) continue;
+    issues.push({ path: `spec.${field}`, message: 'is not for the Workers of a pool: their target is their name' });
+  }
+  return issues;
 }
 
 /** Two Workers with one target would work against each other. Throws ClientError `conflict`. */

@@ -3,6 +3,7 @@ import {
   ClientError,
   deleteQuerySchema,
   type DryRunBody,
+  putWorkerQuerySchema,
   RESOURCE_API_VERSION,
   RESOURCE_PLURALS,
   type Resource,
@@ -87,7 +88,11 @@ function routesOf(kind: ResourceKind, { resources, plans, watch, limitWrites }: 
         limitWrites(call);
         const manifest = manifestOf(await manifestBodyOf(exchange), { kind, name: nameOf(params) });
         const expected = expectationOf(exchange, manifest.metadata.resourceVersion);
-        const { resource, change } = await resources.put(manifest, expected, actorOf(call));
+        const { pool } = kind === 'Worker' ? fit(putWorkerQuerySchema, queryOf(exchange.query), 'the query') : {};
+        const { resource, change } =
+          pool !== undefined && manifest.kind === 'Worker'
+            ? await resources.restore(manifest, pool, actorOf(call))
+            : await resources.put(manifest, expected, actorOf(call));
         return resourceAnswer(exchange, change === 'created' ? 201 : 200, resource);
       },
     },

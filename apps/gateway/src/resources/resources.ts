@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock, Logger } from '@carrierarr/platform';
 import {
+  POOL_LABEL,
   ClientError,
   type Manifest,
   type Resource,
@@ -24,7 +25,7 @@ import {
 import { shown } from '../problem.js';
 import type { RedisHealth } from '../redis-health.js';
 import { type ChangedPath, changedPaths } from './changed-paths.js';
-import { checkTarget, issuesOf, issuesOfChange, targetTaken } from './checks.js';
+import { checkTarget, issuesOf, issuesOfChange, issuesOfMember, targetTaken } from './checks.js';
 import { badResource, manifestOf } from './manifest.js';
 import { type Json, mergePatch } from './merge-patch.js';
 import { type Expectation, meets } from './version.js';
@@ -105,6 +106,42 @@ export class Resources {
       if (written !== undefined) return written as Written<ResourceOf<K>>;
       giveUpAfter(tries, kind, name);
     }
+  }
+
+  /**
+   * Creates a Worker as one of a pool, as the pool itself would have: for a backup, whose machines are adopted under the
+   * names that they have. The pool must be paused, or it would make others meanwhile. Throws ClientError `not_found`,
+   * `conflict` and `bad_resource`.
+   */
+  async restore(
+    manifest: Manifest & { kind: 'Worker' },
+    poolName: string,
+    actor: Actor,
+  ): Promise<Written<ResourceOf<'Worker'>>> {
+    const pool = await this.get('WorkerPool', poolName);
+    const issues = [...issuesOf(manifest), ...issuesOfMember(manifest, pool)];
+    if (issues.length > 0) throw badResource(issues, `Worker ${shown(manifest.metadata.name)}`);
+    if (!pool.spec.paused) {
+      throw new ClientError(
+        'conflict',
+        `The WorkerPool ${shown(poolName)} is not paused, and would make Workers of its own meanwhile. Pause it first.`,
+      );
+    }
+    const { name, uid } = pool.metadata;
+    const labels = { ...manifest.metadata.labels, [POOL_LABEL]: name };
+    // Without the hash of its template: the pool compares it anew, and goes on with a roll-out that was under way.
+    const resource = createResource(
+      { ...manifest, metadata: { ...manifest.metadata, labels } },
+      {
+        uid: randomUUID(),
+        nowIso: new Date(this.#o.clock.now()).toISOString(),
+        owner: { kind: 'WorkerPool', name, uid },
+      },
+    );
+    const paths = changedPaths(undefined, resource);
+    const written = await this.#write({ resource, change: 'created', paths }, undefined, actor);
+    if (written !== undefined) return written as Written<ResourceOf<'Worker'>>;
+    throw new ClientError('conflict', `There is a Worker ${shown(manifest.metadata.name)} already.`);
   }
 
   /** Changes parts by a JSON merge patch. Throws as {@link put}, and ClientError `not_found`. */

@@ -25,7 +25,7 @@ export interface Place {
 }
 
 export type Parsed =
-  | { readonly place: Place; readonly manifest: Manifest }
+  | { readonly place: Place; readonly manifest: Manifest; readonly status?: unknown }
   /** It cannot be used; at least one. */
   | { readonly place: Place; readonly problems: readonly Problem[] };
 
@@ -112,7 +112,7 @@ function read(document: Document.Parsed, placeAt: (offset: number) => Place): Pa
   const problems = problemsOf(value);
   if (problems.length === 0) {
     const parsed = manifestSchema.safeParse(stripped(value), { reportInput: true });
-    if (parsed.success) return { place, manifest: parsed.data };
+    if (parsed.success) return { place, manifest: parsed.data, ...statusOf(value) };
     problems.push(...parsed.error.issues.flatMap(tell));
   }
   const told = problems.slice(0, PROBLEMS_MAX).map(({ path, text }) => ({ place: at(path), text }));
@@ -171,6 +171,11 @@ function problemsOf(value: unknown): Told[] {
     });
   }
   return problems;
+}
+
+/** Only `import` reads it: a backup has in it what is the pool's business to others. */
+function statusOf(value: unknown): { status?: unknown } {
+  return isObject(value) && 'status' in value ? { status: value['status'] } : {};
 }
 
 /** Without what is the server's. */

@@ -9,6 +9,8 @@ import { readSources } from './sources.js';
 export interface Located {
   readonly place: Place;
   readonly manifest: Manifest;
+  /** As it stands in the file, if it does. */
+  readonly status?: unknown;
 }
 
 export interface Manifests {
