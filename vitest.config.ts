@@ -4,6 +4,12 @@ import { defineConfig } from 'vitest/config';
 const resolve = { conditions: ['source'] };
 const ssr = { resolve: { conditions: ['source', 'node', 'default'] } };
 
+/** Scenarios that fill a small machine, or hold a program to a time. The others mostly wait, for leases and restarts. */
+const ALONE = ['delivery', 'holes', 'hostile-messages', 'kill', 'large-output', 'rolling-restart', 'slow-client'].map(
+  (name) => `test/scenarios/${name}.test.ts`,
+);
+const scenarioTimeouts = { testTimeout: 120_000, hookTimeout: 60_000 };
+
 export default defineConfig({
   test: {
     reporters: ['default', './test/support/summary-reporter.ts'],
@@ -18,7 +24,7 @@ export default defineConfig({
           testTimeout: 20_000,
           hookTimeout: 30_000,
           // Most of them wait for something: by itself vitest leaves one of two cores alone.
-          maxWorkers: 2,
+          maxWorkers: 3,
         },
       },
       {
@@ -27,9 +33,21 @@ export default defineConfig({
         test: {
           name: 'scenarios',
           include: ['test/scenarios/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
+          exclude: ALONE,
+          ...scenarioTimeouts,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve,
+        ssr,
+        test: {
+          name: 'scenarios-alone',
+          include: ALONE,
+          ...scenarioTimeouts,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
