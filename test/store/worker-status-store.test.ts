@@ -46,6 +46,22 @@ describe('publish', () => {
     expect((await store.changesSince({ epoch: (await store.read(NOW)).epoch, version: 0 }, NOW)).removed).toEqual([]);
   });
 
+  it('leaves a record to the source that wrote it, whoever else wants its id removed', async () => {
+    await upsert('i-1');
+    const others = { report: report(NOW, { source: 'script' }), upserts: [], removed: ['i-1'] };
+    expect(await store.publish(fence, others)).toBe(1);
+    expect((await store.read(NOW)).workers).toMatchObject([{ id: 'i-1', source: 'ec2/x' }]);
+    expect(await remove('i-1')).toBe(2);
+    expect((await store.read(NOW)).workers).toEqual([]);
+  });
+
+  it('lets any source remove a record that does not say whose it is', async () => {
+    await upsert('i-1', 'i-2');
+    await connection.hset(keys.workers(), 'i-1', '{"id":"i-1"}', 'i-2', 'not JSON');
+    await remove('i-1', 'i-2');
+    expect(await connection.hlen(keys.workers())).toBe(0);
+  });
+
   it('says once that there is news, with the newest version, however much is written', async () => {
     const heard: string[] = [];
     const subscriber = redis.client();

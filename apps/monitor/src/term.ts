@@ -241,7 +241,7 @@ export class Leading {
   async #publish(report: SourceReport, polled: PolledChange): Promise<void> {
     const { status, onReport, logger } = this.#o;
     this.#term.signal.throwIfAborted();
-    const change: StatusChange = { report, ...polled, upserts: this.#nodes.takeIn(polled) };
+    const change: StatusChange = { report, ...polled, upserts: this.#nodes.takeIn(report.source, polled) };
     try {
       const wasOk = this.#observed.report(report.source)?.ok ?? true;
       const version = await status.publish(this.#term.fence, change);

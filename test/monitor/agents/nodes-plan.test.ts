@@ -111,6 +111,12 @@ describe('the row of a node', () => {
     });
   });
 
+  it('is that of the script that manages its instance under the name of that', () => {
+    const scripted = machine('script/i-0abc', { source: 'script', target: 'i-0abc' });
+    const { upserts } = planNodes(view([node('i-0abc')], { machines: [scripted] }), nothing);
+    expect(upserts.map(({ id }) => id)).toEqual(['script/i-0abc']);
+  });
+
   it('is given to one node only, always the same, whatever their order', () => {
     const twins = [node('a', { name: 'box' }), node('b', { name: 'box' })];
     const machines = [machine('box', { source: 'script' })];

@@ -107,6 +107,25 @@ describe('a poll of scripts', () => {
     expect((await poll()).records.map(({ id, state }) => `${id} ${state}`)).toEqual(['w-1 stopped', 'w-2 stopped']);
   });
 
+  it('never shows a target under the id of a machine that a cloud may show', async () => {
+    const task = 'arn:aws:ecs:eu-central-1:1:task/prod/1';
+    targets = ['i-0abc', task, 'script/i-0abc', 'i-am-a-name'];
+    const { records, seenAtMs } = await poll();
+    const ids = ['script/i-0abc', `script/${task}`, 'script/script/i-0abc', 'i-am-a-name'];
+    expect(records.map(({ id, target }) => [id, target])).toEqual(ids.map((id, i) => [id, targets[i]]));
+    expect(Object.keys(seenAtMs ?? {})).toEqual(ids);
+  });
+
+  it('goes on with what an older version published under such an id, under its own', async () => {
+    const told = { target: 'i-0abc', mapped_by: 'resource', source: 'script', provider: 'script' } as const;
+    const observed_at = new Date(clock.now() - 5_000).toISOString();
+    const known = [{ ...told, id: 'i-0abc', state: 'running', version: 1, observed_at }];
+    targets = ['i-0abc'];
+    source = new ScriptSource({ ...context, targets: () => targets, known, commands: queue });
+    queue.durationMs = () => 15_000;
+    expect((await poll()).records).toEqual([{ ...told, id: 'script/i-0abc', state: 'running' }]);
+  });
+
   it('asks them again at each poll', async () => {
     await poll();
     await poll();

@@ -18,6 +18,7 @@ it('finds the Workers that select a machine by all of their tags, through change
     const worker = createResource(manifest, { uid: name, nowIso: '2025-01-01T00:00:00.000Z' });
     worker.metadata.resourceVersion = String((revision += 1));
     fleet.learn(worker);
+    return worker;
   };
   const selecting = (tags: Record<string, string> | undefined) => [...fleet.namesSelecting(tags)].toSorted();
   learn('one', { role: 'gpu', env: 'prod' });
@@ -27,10 +28,10 @@ it('finds the Workers that select a machine by all of their tags, through change
   expect(selecting({ env: 'prod' })).toEqual(['other']);
   expect(selecting({ role: 'gpu' })).toEqual([]);
   expect(selecting(undefined)).toEqual([]);
-  learn('one', { env: 'test' });
+  const one = learn('one', { env: 'test' });
   expect(selecting({ env: 'prod', role: 'gpu' })).toEqual(['other']);
   expect(selecting({ env: 'test' })).toEqual(['one']);
-  fleet.unlearn('Worker', 'one');
+  fleet.unlearn(one);
   learn('other');
   expect(selecting({ env: 'test' })).toEqual([]);
   expect(selecting({ env: 'prod' })).toEqual([]);

@@ -121,10 +121,10 @@ export async function installation(redis: TestRedis) {
     // It first reads what its predecessor published.
     await hasBegun;
     let polledAt: string | undefined;
-    const report = (ok: boolean): SourceReport => {
+    const report = (ok: boolean, source = EC2): SourceReport => {
       // A failed poll leaves the last complete one as it was.
       if (ok) polledAt = new Date().toISOString();
-      const facts = { source: EC2, ok, interval_ms: 60_000, calls: 1, workers: 0 };
+      const facts = { source, ok, interval_ms: 60_000, calls: 1, workers: 0 };
       return { ...facts, ...(polledAt !== undefined && { polled_at: polledAt }) };
     };
     const handle = {
@@ -133,7 +133,8 @@ export async function installation(redis: TestRedis) {
       restored: () => restored,
       deposedBy: () => deposedBy,
       /** A complete poll that shows these machines anew. */
-      poll: (upserts: WorkerRecord[], removed: string[] = []) => leading.publish(report(true), { upserts, removed }),
+      poll: (upserts: WorkerRecord[], removed: string[] = [], source = EC2) =>
+        leading.publish(report(true, source), { upserts, removed }),
       /** Complete polls that show nothing new, one after the other until the term ends: time goes on for those who wait for one. */
       goOnPolling() {
         const again = () => {

@@ -36,6 +36,18 @@ describe('a source that is not polled any more', () => {
   });
 });
 
+describe('two sources that know a machine by one id', () => {
+  it('keep their own of it: one that takes it back takes nothing from the other', async () => {
+    const term = await site.lead();
+    await term.poll([machine('w1')]);
+    await term.poll([], ['i-w1'], 'script');
+    expect((await site.status.read(Date.now())).workers).toMatchObject([{ id: 'i-w1', source: EC2 }]);
+    await site.desired.worker('w1');
+    await site.desired.settled(['w1'], 'Running');
+    expect(await commandsOf()).toEqual([]);
+  });
+});
+
 describe('a Worker', () => {
   it('is started when a poll shows it stopped, and left alone when it is as wanted', async () => {
     await site.desired.worker('w1');

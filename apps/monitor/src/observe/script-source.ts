@@ -6,6 +6,7 @@
 import { sleep, type Clock } from '@carrierarr/platform';
 import type { SeenWorker, WorkerRecord } from '@carrierarr/protocol';
 import type { ObserveMetrics } from './metrics.js';
+import { scriptIdOf } from './script-id.js';
 import { checkWorkerCount, type PollResult, recordOf, type Source, SourceError } from './source.js';
 
 /** Targets whose `status` is waited for at once. */
@@ -69,7 +70,8 @@ export class ScriptSource implements Source {
     for (const worker of options.known) {
       if (worker.source !== this.name) continue;
       const look = {
-        record: recordOf(worker),
+        // Older versions had the target for its id, whatever it is called.
+        record: { ...recordOf(worker), id: scriptIdOf(worker.target) },
         seenAtMs: Date.parse(worker.observed_at),
         pending: undefined,
         askedIn: 0,
@@ -116,14 +118,14 @@ export class ScriptSource implements Source {
   }
 
   #result(looks: ReadonlyMap<string, Look>, errors: readonly unknown[]): PollResult {
-    const known = [...looks].flatMap(([target, { record, seenAtMs }]) =>
-      record && seenAtMs !== undefined ? [{ target, record, seenAtMs }] : [],
+    const known = [...looks.values()].flatMap(({ record, seenAtMs }) =>
+      record && seenAtMs !== undefined ? [{ record, seenAtMs }] : [],
     );
     return {
       kind: 'complete',
       records: known.map(({ record }) => record),
       calls: 0,
-      seenAtMs: Object.fromEntries(known.map(({ target, seenAtMs }) => [target, seenAtMs])),
+      seenAtMs: Object.fromEntries(known.map(({ record, seenAtMs }) => [record.id, seenAtMs])),
       ...(errors.length === 0
         ? {}
         : { warning: `${errors.length} targets could not be asked for their status: ${messageOf(errors[0])}` }),
@@ -185,7 +187,7 @@ export function scriptRecord(
   line: string | undefined,
   { outcome, exitCode }: { outcome: string; exitCode: number },
 ): WorkerRecord {
-  const base = { id: target, target, mapped_by: 'resource', source: 'script' } as const;
+  const base = { id: scriptIdOf(target), target, mapped_by: 'resource', source: 'script' } as const;
   // Of one that was cut short, the last line is any line.
   const answer = outcome === 'succeeded' || outcome === 'failed' ? jsonObject(line) : undefined;
   const state = answer?.['state'];

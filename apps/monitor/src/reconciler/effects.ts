@@ -64,14 +64,17 @@ export class Effects {
     return 'conflict';
   }
 
-  /** Removes a resource for good, if nobody has written it since it was read. */
-  async remove({ kind, metadata }: Resource): Promise<'removed' | 'conflict'> {
+  /**
+   * Removes a resource for good, if it is still as it was when that was decided. No revision is given out twice, so one
+   * that was made anew under the name meanwhile, which keeps its machine, is another one.
+   */
+  async remove(resource: Resource): Promise<'removed' | 'conflict'> {
     const { resources, fleet, fence, signal } = this.#o;
+    const { kind, metadata } = resource;
     signal.throwIfAborted();
-    const known = fleet.get(kind, metadata.name);
-    const { kind: what } = await resources.remove(kind, metadata.name, known?.metadata.resourceVersion, fence);
+    const { kind: what } = await resources.remove(kind, metadata.name, metadata.resourceVersion, fence);
     if (what !== 'conflict') {
-      fleet.unlearn(kind, metadata.name);
+      fleet.unlearn(resource);
       return 'removed';
     }
     await this.#readAgain(kind, metadata.name);
@@ -140,8 +143,9 @@ export class Effects {
   async #readAgain(kind: ResourceKind, name: string): Promise<void> {
     const { resources, fleet, metrics } = this.#o;
     metrics.conflicts.inc();
+    const known = fleet.get(kind, name);
     const present = await resources.get(kind, name);
-    if (present === undefined) fleet.unlearn(kind, name);
-    else fleet.learn(present);
+    if (present !== undefined) fleet.learn(present);
+    else if (known !== undefined) fleet.unlearn(known);
   }
 }

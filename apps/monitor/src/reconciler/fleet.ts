@@ -83,9 +83,9 @@ export class Fleet {
     this.#set(resource, true);
   }
 
-  /** There is none of this name any more. */
-  unlearn(kind: ResourceKind, name: string): void {
-    this.#delete(keyOf(kind, name), true);
+  /** There is not this one any more. One that was made anew under its name, and heard of since, stays. */
+  unlearn({ kind, metadata: { name, uid } }: Resource): void {
+    if (this.get(kind, name)?.metadata.uid === uid) this.#delete(keyOf(kind, name), true);
   }
 
   /** Calls the listener after each change. Returns what ends that. */

@@ -63,7 +63,9 @@ export class Observed {
     }
     for (const id of removed) {
       const before = this.#byId.get(id);
-      if (before !== undefined) records.push(before);
+      // As in Redis: a record is its source's to remove.
+      if (before === undefined || before.source !== report.source) continue;
+      records.push(before);
       this.#delete(id);
     }
     return { records };

@@ -92,7 +92,8 @@ return {'ok'}
 `;
 
 /**
- * Writes a part of one poll. A record whose text is the stored one is no change.
+ * Writes a part of one poll. A record whose text is the stored one is no change. A record that is another source's is
+ * not removed: two may know a machine by one id, and it is gone only when the one that shows it says so.
  * KEYS 1 lease · 2 workers · 3 versions · 4 removed · 5 seen · 6 meta · 7 sources.
  * ARGV 1 fence · 2 epoch to begin with if there is none · 3 most removals remembered · 4 source · 5 its report, or ''
  *      · 6 channel, or '' · 7… triples: 'upsert', id, record | 'remove', id, '' | 'seen', id, epoch ms.
@@ -107,6 +108,10 @@ if not meta[1] then
   redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
   redis.call('HSET', KEYS[6], 'epoch', ARGV[2], 'version', '0', 'floor', '0')
 end
+local function isOthers(record)
+  local ok, fields = pcall(cjson.decode, record)
+  return ok and type(fields) == 'table' and fields.source and fields.source ~= ARGV[4]
+end
 for i = 7, #ARGV, 3 do
   local what, id, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if what == 'upsert' then
@@ -118,7 +123,9 @@ for i = 7, #ARGV, 3 do
     end
   elseif what == 'remove' then
     redis.call('HDEL', KEYS[5], id)
-    if redis.call('HDEL', KEYS[2], id) == 1 then
+    local stored = redis.call('HGET', KEYS[2], id)
+    if stored and not isOthers(stored) then
+      redis.call('HDEL', KEYS[2], id)
       version = version + 1
       redis.call('ZREM', KEYS[3], id)
       redis.call('ZADD', KEYS[4], int(version), id)

@@ -68,8 +68,8 @@ export class Nodes {
   }
 
   /** Takes in what another source says, and returns what is to be published of it: with what agents say. */
-  takeIn({ upserts, removed }: Pick<StatusChange, 'upserts' | 'removed'>): WorkerRecord[] {
-    for (const id of removed) this.#workers.delete(id);
+  takeIn(source: string, { upserts, removed }: Pick<StatusChange, 'upserts' | 'removed'>): WorkerRecord[] {
+    for (const id of removed) if (this.#workers.get(id)?.source === source) this.#workers.delete(id);
     return upserts.map((record) => {
       this.#workers.set(record.id, record);
       const facts = this.#memory.rows.get(record.id);

@@ -19,6 +19,7 @@ import {
   type WorkerRecord,
 } from '@carrierarr/protocol';
 import { type HaltMemory, judgeHalts, NO_HALTS, phaseOfRecord, SCRIPT_SOURCE } from '@carrierarr/reconcile';
+import { scriptIdOf } from '../../observe/script-id.js';
 import { type AgentFacts, factsIn, factsOf, isLiving, rowOfNode, withAgent } from './agent-facts.js';
 
 /** A node that was silent for this long is forgotten, ms. */
@@ -173,9 +174,10 @@ function workerOf(
   workers: ReadonlyMap<string, WorkerRecord>,
   taken: ReadonlyMap<string, unknown>,
 ): WorkerRecord | undefined {
-  const byId = workers.get(node.key) ?? workers.get(node.registration?.instance_id ?? '');
+  const ids = [node.key, node.registration?.instance_id ?? ''];
+  const byId = [...ids, ...ids.map(scriptIdOf)].map((id) => workers.get(id)).find((worker) => worker !== undefined);
   if (byId !== undefined && !taken.has(byId.id)) return byId;
-  const byName = workers.get(node.name);
+  const byName = workers.get(scriptIdOf(node.name));
   return byName?.source === SCRIPT_SOURCE && !taken.has(byName.id) ? byName : undefined;
 }
 
