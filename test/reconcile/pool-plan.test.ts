@@ -11,6 +11,7 @@ function plan(resource: WorkerPoolResource, workers: WorkerResource[], over: Par
   return planPool({
     pool: resource,
     workers,
+    otherAt: () => undefined,
     idleSeconds: () => undefined,
     launchedAtMs: () => undefined,
     nowMs: NOW_MS,
@@ -47,6 +48,44 @@ describe('the number of workers', () => {
       delete: [],
       events: [],
     });
+  });
+});
+
+describe('a name that is taken', () => {
+  const foreign = (name: string, over: Parameters<typeof member>[2] = {}): WorkerResource => {
+    const { metadata, ...rest } = member(1, HASH, over);
+    const { owner: _, ...own } = metadata;
+    return { ...rest, metadata: { ...own, name, labels: {} } };
+  };
+  const at = (others: Record<string, WorkerResource>): Partial<PoolView> => ({ otherAt: (name) => others[name] });
+
+  it('is left to its owner, who is named, and the pool goes on with the others', () => {
+    const view = at({ 'p-1': foreign('p-1') });
+    const { create, status, events, requeueAfterMs } = plan(pool({ replicas: 4 }), members(0), view);
+    // No higher ordinal in its place.
+    expect(names(create)).toEqual(['p-2', 'p-3']);
+    const message = 'p-1 is a Worker that no pool owns. Delete or rename those, or the pool stays short of its workers.';
+    const synced = status?.conditions.find(({ type }) => type === 'Synced');
+    expect(synced).toMatchObject({ status: 'False', reason: 'NameTaken', message });
+    expect(events).toContainEqual({ type: 'Warning', reason: 'NameTaken', message });
+    expect(requeueAfterMs).toBeGreaterThan(1_000);
+  });
+
+  it('is told once, and again when somebody else has it', () => {
+    const short = at({ 'p-1': foreign('p-1') });
+    const first = plan(pool({ replicas: 2 }), members(0), short);
+    const told = { ...pool({ replicas: 2 }), ...(first.status && { status: first.status }) };
+    expect(plan(told, members(0), short)).toMatchObject({ status: undefined, events: [], create: [] });
+    const { events } = plan(told, members(0), at({ 'p-1': foreign('x') }));
+    expect(events).toMatchObject([{ reason: 'NameTaken', message: expect.stringMatching(/^p-1 is the target of the Worker x that no pool/) as unknown }]);
+  });
+
+  it('is had as soon as it is free', () => {
+    const first = plan(pool({ replicas: 2 }), members(0), at({ 'p-1': foreign('p-1') }));
+    const told = { ...pool({ replicas: 2 }), ...(first.status && { status: first.status }) };
+    const { create, status } = plan(told, members(0));
+    expect(names(create)).toEqual(['p-1']);
+    expect(status?.conditions.find(({ type }) => type === 'Synced')).toMatchObject({ reason: 'Changing' });
   });
 });
 

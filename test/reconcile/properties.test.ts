@@ -329,6 +329,7 @@ describe('a plan for a WorkerPool', () => {
     planPool({
       pool: each,
       workers: owned,
+      otherAt: () => undefined,
       idleSeconds: (of) => of.metadata.name.length,
       launchedAtMs: () => NOW_MS,
       nowMs: NOW_MS,

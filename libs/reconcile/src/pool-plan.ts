@@ -8,6 +8,7 @@ import type { Condition, WorkerPoolResource, WorkerPoolStatus, WorkerResource } 
 import { conditionOf, isTrue, type Statement, withCondition } from './conditions.js';
 import { isReady, isSettled, readyFloorOf, rolloutOf, specFrom } from './pool-rollout.js';
 import { missingNames, ordinalOf, surplusOf } from './pool-scale.js';
+import { sortedOut, TAKEN_RECHECK_MS } from './pool-taken.js';
 import type { PlannedWorker, PoolPlan, PoolView } from './pool-view.js';
 import { templateHashOf } from './template-hash.js';
 import type { PlannedEvent } from './worker-view.js';
@@ -36,9 +37,9 @@ export function planPool(view: PoolView): PoolPlan {
   const vacant = Math.max(0, spec.replicas - staying.length);
   const { update, replace } = rolloutOf({ spec, templateHash, staying, vacant });
   const taken = new Set(view.workers.map((worker) => worker.metadata.name));
-  const create = missingNames(pool.metadata.name, taken, Math.min(missing, POOL_STEP_MAX)).map((name) =>
-    plannedWorker(pool, templateHash, name),
-  );
+  const wanted = missingNames(pool.metadata.name, taken, Math.min(missing, POOL_STEP_MAX));
+  const { free, taken: takenText } = sortedOut(view, wanted);
+  const create = free.map((name) => plannedWorker(pool, templateHash, name));
   const updated = update
     .slice(0, POOL_STEP_MAX)
     .map((worker) => plannedWorker(pool, templateHash, worker.metadata.name, worker));
@@ -46,13 +47,19 @@ export function planPool(view: PoolView): PoolPlan {
   const summary = summaryOf(view, create.length, updated.length, going.length, replace.length);
   const acts = create.length + updated.length + deleted.length > 0;
   const settled = !acts && isWhole(view, active, templateHash);
-  const synced = settled ? yes('AsWanted', summary) : no('Changing', summary);
+  const short = takenText === undefined ? undefined : no('NameTaken', takenText);
+  const synced = short ?? (settled ? yes('AsWanted', summary) : no('Changing', summary));
   const status = statusIfNew(view, templateHash, synced, acts);
-  const more = missing > create.length || update.length > updated.length;
+  const more = missing > wanted.length || update.length > updated.length;
   return {
-    ...{ status, create, update: updated, delete: deleted, summary },
-    events: [...eventsOf(create.length, updated.length, going, replace), ...conditionEvents(pool, status)],
-    ...(more && { requeueAfterMs: 1 }),
+    ...{ status, create, update: updated, delete: deleted },
+    summary: takenText === undefined ? summary : acts ? `${summary} ${takenText}` : takenText,
+    events: [
+      ...eventsOf(create.length, updated.length, going, replace),
+      ...takenEvents(pool, short),
+      ...conditionEvents(pool, status),
+    ],
+    ...(more ? { requeueAfterMs: 1 } : short !== undefined && { requeueAfterMs: TAKEN_RECHECK_MS }),
   };
 }
 
@@ -183,6 +190,14 @@ function conditionEvents(pool: WorkerPoolResource, status: WorkerPoolStatus | un
   const halted = status === undefined ? undefined : conditionOf(status.conditions, 'Halted');
   if (halted?.status !== 'True' || isTrue(pool.status?.conditions ?? [], 'Halted')) return [];
   return [{ type: 'Warning', reason: 'RepairHalted', message: halted.message }];
+}
+
+/** Told once for each thing there is to say. */
+function takenEvents({ status }: WorkerPoolResource, short: Statement | undefined): PlannedEvent[] {
+  if (short === undefined) return [];
+  const before = conditionOf(status?.conditions ?? [], 'Synced');
+  if (before?.reason === short.reason && before.message === short.message) return [];
+  return [{ type: 'Warning', reason: short.reason, message: short.message }];
 }
 
 function yes(reason: string, message: string): Statement {

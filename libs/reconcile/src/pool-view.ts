@@ -6,6 +6,8 @@ export interface PoolView {
   pool: WorkerPoolResource;
   /** The Workers that the pool owns, those that are being deleted included. */
   workers: readonly WorkerResource[];
+  /** The Worker that is not the pool's and has this name, or has it for its target. */
+  otherAt: (name: string) => WorkerResource | undefined;
   /** How long a worker has been idle, as it reports; undefined if it does not, or not freshly. */
   idleSeconds: (worker: WorkerResource) => number | undefined;
   /** When its machine was launched, epoch ms. */

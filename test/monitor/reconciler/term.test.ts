@@ -287,6 +287,32 @@ describe('many Workers', () => {
 });
 
 describe('a WorkerPool', () => {
+  it('of which a name is taken says whose it is, makes the others, and has it once it is free', async () => {
+    await site.desired.worker('gpu-1', { desired: 'absent' });
+    await site.desired.worker('other', { desired: 'absent', target: 'gpu-2' });
+    await site.desired.pool('gpu', { replicas: 4 }, { source: 'ec2', desired: 'stopped' });
+    const term = await site.lead();
+    await term.poll([machine('gpu-0', 'stopped'), machine('gpu-3', 'stopped')]);
+    term.goOnPolling();
+    const synced = await until('it to say so', async () => {
+      const status = (await site.resources.get('WorkerPool', 'gpu'))?.status;
+      const found = status?.conditions.find(({ type }) => type === 'Synced');
+      return status?.replicas === 2 && found?.reason === 'NameTaken' && found;
+    });
+    expect(synced.message).toMatch(/gpu-1 is a Worker that no pool owns; gpu-2 is the target of the Worker other/);
+    const told = await until('the event', async () =>
+      (await site.desired.events.list('WorkerPool', 'gpu')).find(({ reason }) => reason === 'NameTaken'),
+    );
+    expect(told.count).toBe(1);
+    const owned = (await site.desired.workers()).filter(({ metadata }) => metadata.owner !== undefined);
+    expect(owned.map(({ metadata }) => metadata.name)).toEqual(['gpu-0', 'gpu-3']);
+    for (const name of ['gpu-1', 'other']) await site.resources.remove('Worker', name, undefined);
+    await until('the pool to be whole', async () => {
+      const workers = (await site.desired.workers()).filter(({ metadata }) => metadata.owner?.name === 'gpu');
+      return workers.length === 4;
+    });
+  });
+
   it('has its Workers made, marked as its own, and taken away when there are too many', async () => {
     await site.desired.pool('gpu', { replicas: 3 }, { source: 'ec2' });
     const term = await site.lead();

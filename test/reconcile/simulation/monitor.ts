@@ -332,6 +332,7 @@ export class Monitor {
     const plan = planPool({
       pool,
       workers,
+      otherAt: () => undefined,
       idleSeconds: () => undefined,
       launchedAtMs: () => undefined,
       nowMs: agenda.nowMs,

@@ -88,6 +88,7 @@ export class Plans {
     const halted = haltOf(pool);
     const plan = planPool({
       ...{ pool, workers: this.#workersOf(pool), nowMs },
+      otherAt: this.#othersOf(pool),
       idleSeconds: (worker) => factsOf(worker).idleSeconds,
       launchedAtMs: (worker) => factsOf(worker).launchedAtMs,
       ...(halted !== undefined && { halted }),
@@ -99,6 +100,15 @@ export class Plans {
       ...{ create: names(plan.create), update: names(plan.update), delete: plan.delete.slice(0, NAMES_MAX) },
       ...(status && { status }),
     };
+  }
+
+  /** Who has a name, or has it for its target, and is not the pool's. Made once for all names of a plan. */
+  #othersOf({ metadata: { uid } }: WorkerPoolResource): (name: string) => WorkerResource | undefined {
+    const others = new Map<string, WorkerResource>();
+    const all = this.#o.follow.resources.list('Worker').filter(({ metadata }) => metadata.owner?.uid !== uid);
+    for (const worker of all) others.set(targetOf(worker), worker);
+    for (const worker of all) others.set(worker.metadata.name, worker);
+    return (name) => others.get(name);
   }
 
   #workersOf({ metadata: { uid } }: WorkerPoolResource): WorkerResource[] {

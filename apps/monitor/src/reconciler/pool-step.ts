@@ -20,6 +20,8 @@ import type { Views } from './view.js';
 
 /** Workers made, changed and deleted in one look, at most; the next look goes on. */
 export const CHANGES_MAX = 256;
+/** Look again this soon after a Worker could not be made, as something had its name or its target. */
+const CONFLICT_RECHECK_MS = 1_000;
 /** Of these, on their way to Redis at once. */
 const WRITES_AT_ONCE = 16;
 
@@ -56,18 +58,23 @@ export class PoolStep {
       // Somebody may have scaled it: nothing is done to its Workers on the word of an old spec.
       if (answer === 'conflict') return { again: true };
     }
+    let hasConflict = false;
     const changes = [
-      ...plan.create.map((made) => () => this.#create(pool, made)),
+      ...plan.create.map((made) => async () => {
+        if ((await this.#create(pool, made)) === 'conflict') hasConflict = true;
+      }),
       ...plan.update.map((changed) => () => this.#update(pool, changed)),
       ...plan.delete.map((victim) => () => this.#delete(victim)),
     ];
     await inTurns(changes.slice(0, CHANGES_MAX));
     effects.tell('WorkerPool', name, plan.events);
     if (plan.finalized === true && (await effects.remove(pool)) === 'conflict') return { again: true };
-    return changes.length > CHANGES_MAX ? { again: true } : resultOf(plan);
+    if (changes.length > CHANGES_MAX) return { again: true };
+    // Where it is somebody else's Worker, nothing that becomes of it brings the pool back here.
+    return hasConflict ? { requeueAfterMs: CONFLICT_RECHECK_MS } : resultOf(plan);
   }
 
-  async #create(pool: WorkerPoolResource, made: PoolPlan['create'][number]): Promise<void> {
+  async #create(pool: WorkerPoolResource, made: PoolPlan['create'][number]): Promise<'written' | 'conflict'> {
     const { effects, nowMs, uid = randomUUID } = this.#o;
     const { name, uid: poolUid } = pool.metadata;
     const worker = createResource(manifestOf(pool, made), {
@@ -76,8 +83,8 @@ export class PoolStep {
       owner: { kind: 'WorkerPool', name, uid: poolUid },
       templateHash: made.templateHash,
     });
-    // A conflict: it is there already, and is known now.
-    await effects.write(worker, '0');
+    // A conflict: it is there already, and is known now; or its target is another's, which is heard of soon.
+    return effects.write(worker, '0');
   }
 
   /** A conflict leaves it as it is; the change that caused it brings the pool back here. */

@@ -85,11 +85,19 @@ export class Views {
     return {
       pool,
       workers: fleet.workersOf(pool),
+      otherAt: (name) => this.#otherAt(pool, name),
       idleSeconds: (worker) => factsOf(worker).idleSeconds,
       launchedAtMs: (worker) => factsOf(worker).launchedAtMs,
       ...(halted !== undefined && { halted }),
       nowMs: nowMs(),
     };
+  }
+
+  /** Whoever is in the way of a pool's new Worker, whose target is its name. */
+  #otherAt(pool: WorkerPoolResource, name: string): WorkerResource | undefined {
+    const { fleet } = this.#o;
+    const others = [name, ...fleet.namesAt(name)].map((each) => fleet.get('Worker', each));
+    return others.find((worker) => worker !== undefined && worker.metadata.owner?.uid !== pool.metadata.uid);
   }
 
   /** Whether the status of a Worker is asked of its script. */
