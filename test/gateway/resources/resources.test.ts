@@ -301,6 +301,27 @@ describe('what is refused', () => {
     expect(both.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, 409]);
   });
 
+  it('another target for a Worker, however it is asked for, as the machine of the old one would run on', async () => {
+    const made = (await put('w1', { target: 'gpu' })).json as WorkerResource;
+    await put('w2');
+    const version = made.metadata.resourceVersion;
+    const refused = refusal('bad_resource', /`spec\.target`: cannot be changed.*"gpu".*delete.*--orphan.*got "tpu"/);
+    expect(await put('w1', { target: 'tpu' })).toMatchObject(refused);
+    expect(await put('w1', { target: 'tpu' }, { 'if-match': `"${version}"` })).toMatchObject(refused);
+    const patch = (name: string, spec: object) => call('PATCH', `/api/v1/workers/${name}`, { spec });
+    expect(await patch('w1', { target: 'tpu' })).toMatchObject(refused);
+    expect(await patch('w1', { target: null })).toMatchObject(refusal('bad_resource', /cannot be changed/));
+    expect(await patch('w2', { target: 'tpu' })).toMatchObject(refusal('bad_resource', /"w2" would run on/));
+    // What `diff`, `plan -f` and `apply --dry-run` ask.
+    expect(await call('POST', '/api/v1/plan', worker('w1', { target: 'tpu' }))).toMatchObject(refused);
+    // The name is what it is anyway.
+    expect(await patch('w2', { target: 'w2' })).toMatchObject({ status: 200 });
+    expect((await call('GET', '/api/v1/workers/w1')).json.spec.target).toBe('gpu');
+    // Deleted and applied anew, it has the other one.
+    expect(await call('DELETE', '/api/v1/workers/w1?orphan=true')).toMatchObject({ status: 200 });
+    expect(await put('w1', { target: 'tpu' })).toMatchObject({ status: 201 });
+  });
+
   it("changes by hand of a pool's Worker, but for `paused`", async () => {
     await ownedWorker('p-0', { name: 'p', uid: 'u' });
     const refused = await call('PATCH', '/api/v1/workers/p-0', {

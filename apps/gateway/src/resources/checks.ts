@@ -21,10 +21,13 @@ export function issuesOf(manifest: Manifest): Issue[] {
   return [{ path: isPool ? 'spec.template.spec.schedule' : 'spec.schedule', message: problem }];
 }
 
-/** Problems of changing what is there: of a pool's Worker the pool decides all but `paused`. */
+/**
+ * Problems of changing what is there: of a pool's Worker the pool decides all but `paused`; and a Worker stays with its
+ * target, whose machine nobody would look after any more.
+ */
 export function issuesOfChange(before: Resource, manifest: Manifest): Issue[] {
   const { owner } = before.metadata;
-  if (owner === undefined) return [];
+  if (owner === undefined) return issuesOfTarget(before, manifest);
   return changedPaths(before, manifest)
     .filter(({ path }) => path !== 'spec.paused')
     .map(({ path, to }) => ({
@@ -50,6 +53,21 @@ export function issuesOfMember({ metadata, spec }: Manifest & { kind: 'Worker' }
     issues.push({ path: `spec.${field}`, message: 'is not for the Workers of a pool: their target is their name' });
   }
   return issues;
+}
+
+function issuesOfTarget(before: Resource, manifest: Manifest): Issue[] {
+  if (before.kind !== 'Worker' || manifest.kind !== 'Worker') return [];
+  const [from, to] = [targetOf(before), targetOf(manifest)];
+  if (from === to) return [];
+  return [
+    {
+      path: 'spec.target',
+      value: shown(to),
+      message:
+        `cannot be changed, as the machine of ${shown(from)} would run on with nobody to look after it: ` +
+        'delete the Worker (with `--orphan` its machine is left alone) and apply it anew',
+    },
+  ];
 }
 
 /** Two Workers with one target would work against each other. Throws ClientError `conflict`. */
