@@ -13,6 +13,42 @@ export interface TargetCommand {
   endedAtMs: number | undefined;
 }
 
+/** What is going on on a target, as it was asked for within {@link LOOKED_AT}. */
+export interface TargetWork {
+  /** By the clock of what follows, epoch ms. */
+  nowMs: number;
+  /** Commands that wait. */
+  queued: number;
+  /** Until when a lost runner keeps the target closed; undefined if none does. */
+  closedUntilMs: number | undefined;
+  commands: readonly TargetCommand[];
+}
+
+/**
+ * Commands of a target looked at: with more waiting than these some are surely not the reconciler's, which has one at a
+ * time; and what ended since the last poll is among the newest.
+ */
+export const LOOKED_AT = { waitingMax: 8, newestMax: 10 } as const;
+
+export interface OthersWork {
+  /** Another command runs or waits, or the script of a lost runner may still be at work. */
+  busy: boolean;
+  /** When the last of them ended (of a lost one: when the target opened again), epoch ms, if it is known. */
+  endedAtMs: number | undefined;
+  /** Until when the target is closed after the loss of a runner, if it is. */
+  closedUntilMs?: number;
+}
+
+/** What others than a Worker's last command do on its target, and did last. */
+export function othersOn(worker: Pick<WorkerResource, 'metadata' | 'status'>, work: TargetWork): OthersWork {
+  const { nowMs, queued, closedUntilMs, commands } = work;
+  const others = othersWork(worker, commands);
+  if (queued > LOOKED_AT.waitingMax) others.busy = true;
+  if (closedUntilMs === undefined) return others;
+  const endedAtMs = Math.max(closedUntilMs, others.endedAtMs ?? 0);
+  return closedUntilMs > nowMs ? { busy: true, endedAtMs, closedUntilMs } : { ...others, endedAtMs };
+}
+
 /**
  * Whether others than a Worker's last command are at work among `commands`, and when the last of them ended. Others are
  * people, monitors that end the machine of a dead node, and also the reconciler, under notes that were replaced, or for

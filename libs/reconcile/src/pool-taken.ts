@@ -29,7 +29,8 @@ export function sortedOut(view: PoolView, names: readonly string[]): { free: str
 function takenText(name: string, { metadata }: WorkerResource): string {
   const { owner, labels } = metadata;
   const whose = owner === undefined ? 'that no pool owns' : `of the pool ${owner.name} (${owner.uid})`;
-  const label = owner === undefined && labels[POOL_LABEL] !== undefined ? `, though it has the label ${POOL_LABEL}` : '';
+  const label =
+    owner === undefined && labels[POOL_LABEL] !== undefined ? `, though it has the label ${POOL_LABEL}` : '';
   const going = metadata.deletionTimestamp === undefined ? '' : ', and that is being deleted';
   return metadata.name === name
     ? `${name} is a Worker ${whose}${label}${going}`

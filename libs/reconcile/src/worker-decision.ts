@@ -36,10 +36,13 @@ export function decide({ view, status, sight, wanted, cloud, expectation }: Deci
   if (sight.doubt !== undefined)
     return hold(sight.doubt.reason, `Nothing is done: ${sight.doubt.message}`, POLL_RECHECK_MS);
   const step = stepTo(wanted.state, sight.phase, cloud);
+  const closed = closedHold(view);
+  if (closed !== undefined && step.kind === 'verb') return { kind: 'hold', hold: closed };
   if (expectation !== undefined && !isOtherAim(status, wanted, sight, step, expectation))
     return { kind: 'hold', hold: expectation };
   if (step.kind === 'reached') {
     if (wanted.reason !== 'Deletion') return { kind: 'reached', message: `It is as wanted. ${wanted.message}` };
+    if (closed !== undefined) return { kind: 'hold', hold: closed };
     if (view.busy) return hold('Busy', "Its machine is gone; somebody's command for it is still waiting or running.");
     if (mayStillArrive(status, view))
       return hold('Settling', 'Its machine is gone, but what was given last may still arrive.', POLL_RECHECK_MS);
@@ -55,6 +58,18 @@ export function decide({ view, status, sight, wanted, cloud, expectation }: Deci
   if (isUnsubmitted(status.lastCommand, view.execution) && status.lastCommand?.verb === verb)
     return { kind: 'give', verb, message: wanted.message, again: true };
   return afterFailures(status, wanted, view) ?? { kind: 'give', verb, message: wanted.message, again: false };
+}
+
+/** Nothing runs on a target whose runner was lost until its script must have ended. */
+function closedHold({ closedUntilMs, nowMs }: WorkerView): Hold | undefined {
+  if (closedUntilMs === undefined) return undefined;
+  return {
+    reason: 'QueueClosed',
+    message:
+      `Its queue is closed until ${new Date(closedUntilMs).toISOString()}: the runner of its last command was lost, and the ` +
+      'script may still be at work. It opens by itself then, and within seconds when that runner is started again with the same --runner-id.',
+    requeueAfterMs: Math.max(1, closedUntilMs - nowMs),
+  };
 }
 
 /** Whether something is to be done to a machine that is there, for another end than the last command's. */

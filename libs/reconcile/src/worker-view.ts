@@ -30,6 +30,8 @@ export interface WorkerView {
   busy: boolean;
   /** When the last of such commands ended (for a lost one: when the target opened again), if that is known. */
   othersEndedAtMs?: number;
+  /** Until when the target is closed after the loss of a runner, if it is; it is busy then. */
+  closedUntilMs?: number;
   /** Repair of what was ready is halted: why. */
   halted?: string;
   /** The pool that owns it is paused. */

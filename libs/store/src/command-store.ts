@@ -9,6 +9,7 @@ import { monotonicFactory } from 'ulid';
 import { callScript, type RedisConnection } from './connection.js';
 import { parseExecution } from './execution-record.js';
 import { entryArguments, type HistoryBounds, targetArguments } from './lua/target-script.js';
+import { type TargetCommands, targetCommands } from './target-commands.js';
 
 /** What a client asks for, with where it came from. */
 export interface Submission {
@@ -310,6 +311,11 @@ export class CommandStore {
       options.unlessIncarnation ?? '',
     ]);
     return what as 'lost' | 'requeued' | 'alive';
+  }
+
+  /** What is going on on a target, and went on last. */
+  commandsOn(target: string, bounds: { waitingMax: number; newestMax: number }): Promise<TargetCommands> {
+    return targetCommands(this.#o, target, bounds);
   }
 
   /** The leases of one partition. */

@@ -1,4 +1,5 @@
 import type { Execution, GivenCommand } from '@carrierarr/protocol';
+import type { TargetCommands } from '@carrierarr/store';
 import { expect, it } from 'vitest';
 import { worker } from '../../reconcile/builders.js';
 import { GivenCommands } from '../../../apps/gateway/src/resources/given-commands.js';
@@ -9,16 +10,27 @@ const COMMAND: GivenCommand = {
 };
 const own = { subject: 'system:reconciler', client_id: 't1' };
 
-function setUp(executions: Partial<Execution>[] = [], tokens: Record<string, string> = {}) {
+const commandOf = ({ subject = '', client_id: token, state, ended_at }: Partial<Execution>) => ({
+  ...{ subject, token, hasEnded: state === 'ended' },
+  endedAtMs: ended_at === undefined ? undefined : Date.parse(ended_at),
+});
+
+function setUp(
+  executions: Partial<Execution>[] = [],
+  tokens: Record<string, string> = {},
+  work: Omit<TargetCommands, 'commands'> = { nowMs: Date.parse(AT), queued: 0, closedUntilMs: undefined },
+) {
   const asked: string[] = [];
   const commands = new GivenCommands({
-    store: { executionOfToken: async (_target, subject, token) => tokens[`${subject} ${token}`] },
+    store: {
+      executionOfToken: async (_target, subject, token) => tokens[`${subject} ${token}`],
+      commandsOn: async () => ({ ...work, commands: executions.map(commandOf) }),
+    },
     history: {
       async get(id) {
         asked.push(id);
         return executions.find((each) => each.id === id) as Execution | undefined;
       },
-      list: async () => ({ executions: executions as Execution[] }),
     },
   });
   return { commands, asked };

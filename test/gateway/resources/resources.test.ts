@@ -554,6 +554,25 @@ describe('a plan', () => {
     expect((await planOf('w1')).summary).toMatch(/start/);
   });
 
+  it('says that the queue is closed after its runner was lost, until when, and what opens it', async () => {
+    await gw.announceRunner();
+    await put('w1', { desired: 'running' });
+    await seen('stopped');
+    const submission = { target: 'w1', command: 'logs', args: [], subject: 'alice', address: '', gateway: 'g' };
+    await gw.store.submit({ ...submission, idempotent: false });
+    await gw.store.claim('w1', { id: 'r', incarnation: 'i' });
+    await gw.store.reap((await gw.store.lease('w1'))!, 60_000);
+    const until = new Date((await gw.store.lease('w1'))!.closedUntilMs).toISOString();
+    const { command, summary, status } = await planOf('w1');
+    expect(command).toBeUndefined();
+    expect(summary).toContain(`closed until ${until}`);
+    expect(summary).toContain('--runner-id');
+    expect(status?.conditions).toContainEqual(expect.objectContaining({ type: 'Synced', reason: 'QueueClosed' }));
+    // As soon as it is open, what was seen before that does not count yet.
+    await gw.connection.hset(gw.keys.lease('w1'), 'until', Date.parse(until) - 60_000);
+    expect((await planOf('w1')).summary).not.toContain('closed');
+  });
+
   it('of manifests tells what would change, and then be done, and writes nothing', async () => {
     await put('w1', { desired: 'running' });
     const revision = await gw.resourceStore.revision();

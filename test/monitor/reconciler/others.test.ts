@@ -83,10 +83,12 @@ it('is busy while the script of a lost runner may still be at work, and then kno
   const lease = await store.lease('w');
   if (lease === undefined) throw new Error('Expected a lease.');
   await store.reap(lease, 60_000);
-  expect((await others.on('w', worker())).busy).toBe(true);
+  const closed = await others.on('w', worker());
+  expect(closed).toMatchObject({ busy: true, closedUntilMs: (await store.lease('w'))?.closedUntilMs });
   const openedMs = (await store.redisNowMs()) - 1;
   await connection.hset(keys.lease('w'), 'until', openedMs);
   const opened = await others.on('w', worker());
   expect(opened.busy).toBe(false);
+  expect(opened.closedUntilMs).toBeUndefined();
   expect(opened.endedAtMs).toBeGreaterThanOrEqual(openedMs);
 });

@@ -43,7 +43,7 @@ export interface HttpDependencies {
   log: OutputLog;
   status: StatusFeed;
   nodes: NodeView;
-  commandStore: Pick<CommandStore, 'executionOfToken'>;
+  commandStore: Pick<CommandStore, 'executionOfToken' | 'commandsOn'>;
   orphanStore: Pick<OrphanStore, 'read'>;
   resourceStore: ResourceStore;
   resourceEvents: ResourceEvents;

@@ -1,14 +1,18 @@
 /** What became of the reconciler's last command for a Worker, and what others do on its target: for plans. */
 import { type GivenCommand, SYSTEM_SUBJECTS, type WorkerResource } from '@carrierarr/protocol';
-import { type ExecutionView, othersWork, recordedView, viewOfRecord } from '@carrierarr/reconcile';
+import {
+  type ExecutionView,
+  LOOKED_AT,
+  othersOn,
+  recordedView,
+  viewOfRecord,
+  type WorkerView,
+} from '@carrierarr/reconcile';
 import type { CommandStore, ExecutionHistory } from '@carrierarr/store';
 
-/** Executions of a target that are looked at, newest first. */
-const LOOKED_AT_MAX = 10;
-
 export interface GivenCommandsOptions {
-  store: Pick<CommandStore, 'executionOfToken'>;
-  history: Pick<ExecutionHistory, 'get' | 'list'>;
+  store: Pick<CommandStore, 'executionOfToken' | 'commandsOn'>;
+  history: Pick<ExecutionHistory, 'get'>;
 }
 
 export class GivenCommands {
@@ -29,14 +33,16 @@ export class GivenCommands {
     return viewOfRecord(id, await history.get(id), Date.parse(command.requestedAt));
   }
 
-  /** Whether others than a Worker's last command are at work on its target, and when the last of them ended. */
-  async othersOn(target: string, worker: WorkerResource): Promise<{ busy: boolean; othersEndedAtMs?: number }> {
-    const { executions } = await this.#o.history.list({ target, limit: LOOKED_AT_MAX });
-    const commands = executions.map(({ subject, client_id: token, state, ended_at }) => ({
-      ...{ subject, token, hasEnded: state === 'ended' },
-      endedAtMs: ended_at === undefined ? undefined : Date.parse(ended_at),
-    }));
-    const { busy, endedAtMs } = othersWork(worker, commands);
-    return { busy, ...(endedAtMs !== undefined && { othersEndedAtMs: endedAtMs }) };
+  /** What others than a Worker's last command do on its target, as a view of it says that. */
+  async othersOn(
+    target: string,
+    worker: WorkerResource,
+  ): Promise<Pick<WorkerView, 'busy' | 'othersEndedAtMs' | 'closedUntilMs'>> {
+    const { busy, endedAtMs, closedUntilMs } = othersOn(worker, await this.#o.store.commandsOn(target, LOOKED_AT));
+    return {
+      busy,
+      ...(endedAtMs !== undefined && { othersEndedAtMs: endedAtMs }),
+      ...(closedUntilMs !== undefined && { closedUntilMs }),
+    };
   }
 }

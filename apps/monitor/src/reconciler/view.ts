@@ -8,13 +8,13 @@ import {
   machineFacts,
   type Observation,
   observationOf,
+  type OthersWork,
   type PoolView,
   type SourcesView,
   type WorkerView,
 } from '@carrierarr/reconcile';
 import type { Fleet } from './fleet.js';
 import type { Observed } from './observed.js';
-import type { OthersWork } from './others.js';
 
 export interface ViewsOptions {
   fleet: Fleet;
@@ -70,6 +70,7 @@ export class Views {
       observation: this.observationOf(worker),
       ...{ execution, busy: others?.busy ?? false },
       ...(others?.endedAtMs !== undefined && { othersEndedAtMs: others.endedAtMs }),
+      ...(others?.closedUntilMs !== undefined && { closedUntilMs: others.closedUntilMs }),
       ...(halted !== undefined && { halted }),
       ...(pool?.spec.paused === true && { poolPaused: true }),
       ...(keepReady !== undefined && { keepReady }),

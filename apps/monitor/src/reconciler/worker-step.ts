@@ -6,11 +6,11 @@
  * the next leader acts on with the same token, which is the same command.
  */
 import { targetOf, type WorkerResource } from '@carrierarr/protocol';
-import { type ExecutionView, planWorker, type WorkerPlan } from '@carrierarr/reconcile';
+import { type ExecutionView, type OthersWork, planWorker, type WorkerPlan } from '@carrierarr/reconcile';
 import type { Effects } from './effects.js';
 import type { Fleet } from './fleet.js';
 import type { InFlight } from './in-flight.js';
-import type { Others, OthersWork } from './others.js';
+import type { Others } from './others.js';
 import type { StepResult } from './step-result.js';
 import type { Views } from './view.js';
 
