@@ -13,7 +13,7 @@
 #   EC2_WORKER_CONFIG         file to source; else config.sh beside this script or in the current directory
 # docs/how-to/control-ec2.md lists the variables of the configuration.
 #
-# Exit codes: 0 done; 1 it could not be done; 64 wrong use; 128+n ended by signal n.
+# Exit codes: 0 done; 1 it could not be done; 64 wrong use, or what this instance can never do; 128+n ended by signal n.
 # Keeps to bash 3.2, the one on macOS.
 
 verb=${1:-}
@@ -334,7 +334,8 @@ stop() {
   if [[ ${states[at]} != stopping ]]; then
     if ! cloud ec2 stop-instances --instance-ids "$id" --query 'StoppingInstances[0].CurrentState.Name'; then
       if [[ ${lifecycles[at]} == spot && $error_code == UnsupportedOperation ]]; then
-        die 1 "[$label] $id is a one-time spot instance: it cannot be stopped, only terminated. Run \"terminate\" to give it back (its disk is deleted), or set EC2_WORKER_MARKET=on-demand for workers that are to stop and start."
+        # 64: trying again cannot help, and whoever keeps the worker is to be told so at once.
+        die 64 "[$label] $id is a one-time spot instance: it cannot be stopped, only terminated. Run \"terminate\" to give it back (its disk is deleted), or set EC2_WORKER_MARKET=on-demand for workers that are to stop and start."
       fi
       give_up "stop $id"
     fi

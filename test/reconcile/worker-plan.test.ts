@@ -361,6 +361,22 @@ describe('failures', () => {
     expect(told.status).toMatchObject({ failures: 0, observedGeneration: 2 });
   });
 
+  it('by a stop that a spot instance cannot do is told at once, with what to do, and the machine is not terminated', () => {
+    const spot = record('running', { lifecycle: 'spot' });
+    const told = new Told(worker({ spec: { desired: 'stopped' } }));
+    told.plan({ sees: [spot] });
+    expect(told.last?.command?.verb).toBe('stop');
+    told.after(60 * MINUTE).plan({ sees: [spot], execution: ended('failed', NOW_MS, 64) });
+    expect(told.last?.command).toBeUndefined();
+    expect(told.status).toMatchObject({ phase: 'Failed', failures: 1 });
+    const synced = told.status.conditions.find(({ type }) => type === 'Synced');
+    expect(synced).toMatchObject({ status: 'False', reason: 'CannotStop' });
+    expect(synced?.message).toMatch(/`desired: absent`.*persistent spot request/);
+    expect(told.last?.events).toContainEqual({ type: 'Warning', reason: 'GaveUp', message: synced?.message });
+    expect(told.after(24 * 60 * MINUTE).plan({ sees: [spot] }).command).toBeUndefined();
+    expect(told.change({ desired: 'absent' }).plan({ sees: [spot] }).command?.verb).toBe('terminate');
+  });
+
   it.each([
     ['a rejected command', ended('rejected', NOW_MS)],
     ['a wrong use (exit code 64)', ended('failed', NOW_MS, 64)],

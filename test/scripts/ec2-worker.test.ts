@@ -281,7 +281,8 @@ describe.skipIf(motoMissing !== undefined)(`ec2-worker.sh${motoMissing ? ` (${mo
       expect(await instances('spotty')).toMatchObject([{ InstanceLifecycle: 'spot' }]);
       const rule = '[[ $2 == stop-instances ]] && refuse UnsupportedOperation StopInstances "one-time Spot request"';
       const { code, stderr } = await worker('stop', 'spotty', { PATH: stubAws(rule, moto.env['PATH'] ?? '').path });
-      expect(code).toBe(1);
+      // What a reconciler does not try again.
+      expect(code).toBe(64);
       expect(stderr).toContain('"terminate"');
     });
   });

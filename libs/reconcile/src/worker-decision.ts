@@ -12,6 +12,10 @@ import type { WorkerView } from './worker-view.js';
 /** What a control script answers to a wrong use of it (EX_USAGE): the same command cannot do better next time. */
 const EXIT_USAGE = 64;
 
+const CANNOT_STOP =
+  'Its machine is a spot instance that cannot be stopped, and runs on; its stop is not tried again. Set `desired: absent` to ' +
+  'terminate it, or make the machine on demand, or by a persistent spot request whose interruption behaviour is `stop`.';
+
 export type Decision =
   | { kind: 'finalize'; message: string }
   | { kind: 'reached'; message: string }
@@ -57,7 +61,7 @@ export function decide({ view, status, sight, wanted, cloud, expectation }: Deci
     return { ...hold('Halted', view.halted), cause: 'halted' };
   if (isUnsubmitted(status.lastCommand, view.execution) && status.lastCommand?.verb === verb)
     return { kind: 'give', verb, message: wanted.message, again: true };
-  return afterFailures(status, wanted, view) ?? { kind: 'give', verb, message: wanted.message, again: false };
+  return afterFailures(status, wanted, view, sight) ?? { kind: 'give', verb, message: wanted.message, again: false };
 }
 
 /** Nothing runs on a target whose runner was lost until its script must have ended. */
@@ -91,12 +95,20 @@ function mayStillArrive({ lastCommand }: WorkerResourceStatus, { execution, nowM
 }
 
 /** Why no further attempt is made, or not yet, at what the last command failed at. */
-function afterFailures(status: WorkerResourceStatus, wanted: Wanted, view: WorkerView): Decision | undefined {
+function afterFailures(
+  status: WorkerResourceStatus,
+  wanted: Wanted,
+  view: WorkerView,
+  sight: Sight,
+): Decision | undefined {
   const { lastCommand: last, failures, backoffUntil } = status;
   const { generation } = view.worker.metadata;
   if (last === undefined || !hasFailed(last)) return undefined;
   if (last.generation !== generation || goalOf(last.verb) !== wanted.state) return undefined;
   const how = failureText(last);
+  // Only the script knows which kind of spot request its machine came from: a persistent one can be stopped.
+  if (last.verb === 'stop' && last.exitCode === EXIT_USAGE && sight.record?.lifecycle === 'spot')
+    return { ...hold('CannotStop', `${how}. ${CANNOT_STOP}`), cause: 'failed' };
   if (last.outcome === 'rejected' || last.exitCode === EXIT_USAGE)
     return {
       ...hold('WrongUse', `${how}. The same command would end the same: it is left alone until its spec changes.`),

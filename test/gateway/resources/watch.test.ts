@@ -271,17 +271,19 @@ describe('a watcher, on a clock of its own', () => {
     resourceVersion,
   }: { store?: Pick<ResourceStore, 'changesSince'>; resourceVersion?: string | undefined } = {}) {
     const clock = new FakeClock();
+    const onBehind = vi.fn();
     const limits = new ConnectionLimits({ connectionsMax: 10, connectionsPerAddressMax: 10 });
     const route = new WatchRoute({
       ...{ store, follow: gw.follow, redis: gw.health, limits, clock },
       stillValid: () => true,
+      onBehind,
     });
     const serve = (exchange: Exchange) =>
       route.serve(exchange, {
         ...{ kind: 'Worker', matches: () => true, resourceVersion },
         credential: { kind: 'subject', subject: 's' },
       });
-    return { clock, route, serve };
+    return { clock, route, serve, onBehind };
   }
 
   it('that reads the journal while the same change comes live is told of it once', async () => {
@@ -326,22 +328,41 @@ describe('a watcher, on a clock of its own', () => {
     expect([slow.types().at(-1), slow.hasEnded, route.watching]).toEqual(['ERROR', true, 0]);
   });
 
-  it('that does not read is ended, and told so by its last line, when it reads', async () => {
-    const { serve } = build();
+  /** Reads nothing while more changes come than are queued for it. */
+  async function fallBehind() {
+    const built = build();
     const slow = slowExchange();
-    const served = serve(slow.exchange);
+    const served = built.serve(slow.exchange);
     await vi.waitFor(() => expect(slow.types()).toHaveLength(1));
     slow.reads = false;
-    for (let i = 0; i < 1_100; i += 1) await write('a', { i: String(i) });
+    await Promise.all(Array.from({ length: 2_000 }, (_, i) => write('a', { i: String(i) })));
     const last = await gw.resourceStore.revision();
-    await vi.waitFor(() => expect(gw.follow.resources.resourceVersion).toBe(last), { timeout: 5_000 });
-    expect(slow.types().length).toBeLessThan(600);
+    await vi.waitFor(() => expect(gw.follow.resources.resourceVersion).toBe(last), { timeout: 15_000 });
+    expect(slow.types().length).toBeLessThan(1_000);
+    expect(built.onBehind).toHaveBeenCalled();
+    return { ...built, slow, served };
+  }
+
+  it('that reads too slowly misses nothing: it goes on from the journal', async () => {
+    const { route, slow, served } = await fallBehind();
+    slow.read();
+    await vi.waitFor(() => expect(slow.written.join('')).toContain('"i":"1999"'), { timeout: 15_000 });
+    const told = slow.written.join('').match(/"i":"\d+"/g);
+    expect(told).toEqual(Array.from({ length: 2_000 }, (_, i) => `"i":"${i}"`));
+    // And live again.
+    await write('b');
+    await vi.waitFor(() => expect(slow.written.join('')).toContain('"name":"b"'), { timeout: 5_000 });
+    expect(slow.types()).not.toContain('ERROR');
+    route.stop();
+    await served;
+  });
+
+  it('that reads so slowly that the journal does not reach back to it is ended, and told so', async () => {
+    const { slow, served } = await fallBehind();
+    await gw.connection.xtrim(gw.keys.resourceJournal(), 'MAXLEN', 1);
     slow.read();
     await served;
-    expect(JSON.parse(slow.written.at(-1) as string)).toMatchObject({
-      type: 'ERROR',
-      object: { code: 'rate_limited', retryable: true, error: expect.stringContaining('reads too slowly') },
-    });
+    expect(JSON.parse(slow.written.at(-1) as string)).toMatchObject({ type: 'ERROR', object: { code: 'expired' } });
     expect(slow.hasEnded).toBe(true);
   });
 });

@@ -194,8 +194,16 @@ describe('an observer', () => {
     observer = create(...EC2);
     vi.stubEnv('AWS_REGION', '');
     vi.stubEnv('AWS_CONFIG_FILE', '/dev/null');
-    await expect(observer.start(NOTHING)).rejects.toThrow('Set --ec2-regions or --ecs-regions, AWS_REGION');
+    const why =
+      /for --ec2-tags\. Expected --ec2-regions \(CARRIERARR_EC2_REGIONS\), or AWS_REGION.* such as eu-central-1/;
+    await expect(observer.start(NOTHING)).rejects.toThrow(why);
+    // Before it can lead, so that the program ends and says so.
+    await expect(observer.prepare()).rejects.toThrow(why);
+    await expect(create('-ecs-cluster', 'prod').prepare()).rejects.toThrow('--ecs-regions (CARRIERARR_ECS_REGIONS)');
+    await expect(create('--events-queue-url', 'http://127.0.0.1:1/q').prepare()).rejects.toThrow('--events-queue-url');
+    await create('-ecs-cluster', 'arn:aws:ecs:us-west-2:123456789012:cluster/dev').prepare();
     vi.stubEnv('AWS_REGION', 'eu-west-3');
+    await observer.prepare();
     await observer.start(NOTHING);
     expect(observer.sources).toEqual(['ec2/eu-west-3']);
   });

@@ -108,7 +108,12 @@ class Http implements HttpRoutes {
     const output = new OutputRoute({ ...dependencies, gaps, stillValid });
     this.#output = output;
     const { commandStore, resourceStore: store, resourceEvents: events, orphanStore, history } = dependencies;
-    const watch = new WatchRoute({ ...dependencies, store, stillValid });
+    const behind = new Counter({
+      name: 'carrierarr_gateway_watches_behind_total',
+      help: 'Times that a watch of resources had more waiting than is queued for it, and went on from the journal.',
+      registers,
+    });
+    const watch = new WatchRoute({ ...dependencies, store, stillValid, onBehind: () => behind.inc() });
     this.#watch = watch;
     const resources = new Resources({ ...dependencies, store, events });
     const plans = new Plans({ ...dependencies, commands: new GivenCommands({ store: commandStore, history }) });

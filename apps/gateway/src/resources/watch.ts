@@ -2,9 +2,10 @@
  * `GET /api/v1/workers?watch=true`: what there is and then each change, a JSON object a line.
  *
  * One watcher is a position in the journal of resources. Changes that come are queued for it up to a bound; what came
- * before it, or while continuity was lost, it reads from the journal. So it can begin at any revision that the journal
- * still reaches, at any gateway. BOOKMARK lines say up to where it is complete, also when nothing changes. A watcher that
- * does not keep up is ended with a line that says so: it resumes from its last bookmark.
+ * before it, while continuity was lost, or beyond that bound, it reads from the journal. So it can begin at any revision
+ * that the journal still reaches, at any gateway, and read as slowly as it likes: it is ended, with a line that says so,
+ * only when the journal does not reach back to it any more. BOOKMARK lines say up to where it is complete, also when
+ * nothing changes.
  */
 import type { Clock } from '@carrierarr/platform';
 import { ClientError, ERRORS, type Resource, type ResourceKind, type WatchLine } from '@carrierarr/protocol';
@@ -15,7 +16,7 @@ import type { Exchange } from '../http/exchange.js';
 import { RedisAwayError, type RedisHealth } from '../redis-health.js';
 import type { LabelSelector } from './label-selector.js';
 
-/** Changes that wait for one watcher; they are shared with the others, so this is no memory of its own. */
+/** Changes that wait for one watcher, which goes on from the journal beyond that; they are shared with the others. */
 const WAITING_MAX = 1_000;
 /** Changes read from the journal at once. */
 const JOURNAL_PAGE = 500;
@@ -34,6 +35,8 @@ export interface WatchDependencies {
   limits: ConnectionLimits;
   clock: Clock;
   stillValid: (credential: Credential) => boolean;
+  /** A watcher has more waiting than is queued, and goes on from the journal. */
+  onBehind: () => void;
 }
 
 export interface WatchRequest {
@@ -154,9 +157,16 @@ class Watcher {
       this.#waiting = [];
     } else if (!this.#needsJournal) {
       if (this.#waiting.length < WAITING_MAX) this.#waiting.push(change);
-      else this.end(tooSlow());
+      else this.#fallBehind();
     }
     this.wake();
+  }
+
+  /** What waits is dropped: the journal has it, and takes no memory here. */
+  #fallBehind(): void {
+    this.#needsJournal = true;
+    this.#waiting = [];
+    this.#d.onBehind();
   }
 
   bookmark(): void {
@@ -281,13 +291,6 @@ function expired(resourceVersion: string): ClientError {
   return new ClientError(
     'expired',
     `The changes after resourceVersion ${resourceVersion} can no longer be had. List again, and watch from the list's version. ${ERRORS.expired.meaning}`,
-  );
-}
-
-function tooSlow(): ClientError {
-  return new ClientError(
-    'rate_limited',
-    `More than ${WAITING_MAX} changes wait for this watch, which reads too slowly. Go on from its last version.`,
   );
 }
 

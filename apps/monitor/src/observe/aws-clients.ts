@@ -47,14 +47,19 @@ export class AwsClients {
     return this.#client('sqs', region, () => new SQSClient(this.#settings(region, waitMs)));
   }
 
-  /** The region that the SDK finds in its environment or profile. Throws one that says what to set. */
-  async defaultRegion(): Promise<string> {
+  /**
+   * The region that the SDK finds in its environment or profile. Throws one that says what to set.
+   *
+   * @param instead what else tells where `what` is
+   */
+  async defaultRegion(what: string, instead: string): Promise<string> {
     const client = new EC2Client({});
     try {
       return await client.config.region();
     } catch (cause) {
       throw new Error(
-        'No AWS region is known. Set --ec2-regions or --ecs-regions, AWS_REGION, or a region in the AWS profile.',
+        `No AWS region is known for ${what}. Expected ${instead}, or AWS_REGION, or the AWS profile to name one such as ` +
+          'eu-central-1; all three are empty.',
         { cause },
       );
     } finally {

@@ -41,7 +41,7 @@ export class AwsObservation {
     const [clients, context] = [this.#clients, this.#context];
     const sources: Source[] = [];
     if (config.ec2Tags !== null) {
-      for (const region of await this.#regionsOr(config.ec2Regions)) {
+      for (const region of await this.#regionsOr(config.ec2Regions, '--ec2-tags', 'ec2-regions')) {
         sources.push(
           new Ec2Source({
             ...context,
@@ -57,7 +57,9 @@ export class AwsObservation {
     }
     for (const cluster of config.ecsCluster) {
       const own = clusterRegion(cluster);
-      for (const region of own === undefined ? await this.#regionsOr(config.ecsRegions) : [own]) {
+      for (const region of own === undefined
+        ? await this.#regionsOr(config.ecsRegions, '--ecs-cluster', 'ecs-regions')
+        : [own]) {
         sources.push(new EcsSource({ ...context, client: clients.ecs(region), region, cluster }));
       }
     }
@@ -68,7 +70,9 @@ export class AwsObservation {
   async queue(onNudge: (source: string) => void): Promise<EventsQueue | undefined> {
     const { config, clock, logger, metrics, interruptions } = this.#options;
     if (config.eventsQueueUrl === null) return undefined;
-    const region = queueRegion(config.eventsQueueUrl) ?? (await this.#clients.defaultRegion());
+    const region =
+      queueRegion(config.eventsQueueUrl) ??
+      (await this.#clients.defaultRegion('--events-queue-url', 'a URL such as https://sqs.REGION.amazonaws.com/…'));
     return new EventsQueue({
       ...this.#context,
       client: this.#clients.sqs(region, RECEIVE_WAIT_SECONDS * 1000),
@@ -95,7 +99,10 @@ export class AwsObservation {
     return { measured: { metrics, everyMs: periodSeconds * 1000 } };
   }
 
-  async #regionsOr(regions: readonly string[]): Promise<readonly string[]> {
-    return regions.length > 0 ? [...new Set(regions)] : [await this.#clients.defaultRegion()];
+  /** `flag`: which one names regions of what the flag `what` asks for. */
+  async #regionsOr(regions: readonly string[], what: string, flag: string): Promise<readonly string[]> {
+    if (regions.length > 0) return [...new Set(regions)];
+    const variable = `CARRIERARR_${flag.toUpperCase().replaceAll('-', '_')}`;
+    return [await this.#clients.defaultRegion(what, `--${flag} (${variable})`)];
   }
 }

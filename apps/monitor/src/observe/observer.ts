@@ -58,10 +58,18 @@ export class Observer {
 
   /**
    * Loads what takes long to load: the AWS SDK, where AWS is watched. To be done before this monitor can lead, since it stands
-   * in the way of everything else for seconds on a busy machine, and a leader must renew its lease meanwhile.
+   * in the way of everything else for seconds on a busy machine, and a leader must renew its lease meanwhile. Throws when no
+   * region is known for what is to be watched: as a leader it could only fail at that again and again.
    */
   async prepare(): Promise<void> {
-    if (this.#watchesAws) await loadAwsObservation();
+    const aws = await this.#loadAws();
+    if (aws === undefined) return;
+    try {
+      await aws.sources();
+      await aws.queue(() => undefined);
+    } finally {
+      aws.destroy();
+    }
   }
 
   /** Begins to poll. `known`: the status as published. Throws when no region is known for what is to be watched. */
