@@ -271,7 +271,7 @@ describe('a watcher, on a clock of its own', () => {
     resourceVersion,
   }: { store?: Pick<ResourceStore, 'changesSince'>; resourceVersion?: string | undefined } = {}) {
     const clock = new FakeClock();
-    const onBehind = vi.fn();
+    const onBehind = vi.fn<() => void>();
     const limits = new ConnectionLimits({ connectionsMax: 10, connectionsPerAddressMax: 10 });
     const route = new WatchRoute({
       ...{ store, follow: gw.follow, redis: gw.health, limits, clock },

@@ -56,6 +56,22 @@ function change(id: string, state: string, epoch = 'e'): void {
   if (step !== 'nothing') push.changed(step);
 }
 
+/** What sources reported now, with when each worker was seen. */
+function hear(seenMs: Record<string, number>): void {
+  const report = { source: SOURCE, ok: true, polled_at: new Date(clock.now()).toISOString() };
+  view.hear({
+    sources: [{ ...report, interval_ms: 30_000, calls: 1, workers: 1 }],
+    seenMs: new Map(Object.entries(seenMs)),
+  });
+}
+
+/** Looks who has turned stale or fresh, and tells. */
+function judge(expected: string[]): void {
+  const turned = view.judge(clock.now());
+  expect(turned.toSorted()).toEqual(expected.toSorted());
+  push.freshnessChanged(turned);
+}
+
 async function encodings(): Promise<Record<string, number>> {
   const { values } = await (
     metrics.getSingleMetric('carrierarr_gateway_status_encodings_total') as never as {
@@ -187,7 +203,7 @@ describe('old clients', () => {
     version += 1;
     const gone = view.apply({ epoch: 'e', version, full: false, workers: [], removed: ['a'] });
     if (gone !== 'nothing') push.changed(gone);
-    push.freshnessChanged();
+    push.freshnessChanged([]);
     clock.advance(1_000);
     expect(client.documents.at(-1)).toEqual([]);
     expect(new Set(client.messages.map(({ type }) => type))).toEqual(new Set(['status']));
@@ -280,11 +296,52 @@ describe('clients that asked for `workers`', () => {
     push.optIn(client, { epoch: 'e', version: 1 });
     await vi.waitFor(() => expect(client.messages).toMatchObject([{ version: 1, full: false, workers: [] }]));
     clock.advance(90_001);
-    expect(view.judge(clock.now())).toBe(true);
-    push.freshnessChanged();
-    expect(client.messages.at(-1)).toMatchObject({ full: true, version: 1, workers: [{ id: 'a', stale: true }] });
+    judge(['a']);
+    expect(client.messages.at(-1)).toMatchObject({ full: false, version: 1, workers: [{ id: 'a', stale: true }] });
     push.optIn(late, { epoch: 'e', version: 1 });
     await vi.waitFor(() => expect(late.messages).toMatchObject([{ full: false, workers: [{ id: 'a', stale: true }] }]));
+  });
+
+  it('are told who has turned stale or fresh, and of nobody else, in one text for all', async () => {
+    for (const id of ['a', 'b', 'c']) change(id, 'running');
+    const all = clients(20);
+    for (const client of all) push.optIn(client, undefined);
+    // Each of them is looked at by itself, as a script's are.
+    hear({ a: clock.now(), b: clock.now(), c: clock.now() });
+    clock.advance(90_001);
+    hear({ a: clock.now() - 90_001, b: clock.now(), c: clock.now() });
+    judge(['a']);
+    hear({ a: clock.now(), b: clock.now() - 90_001, c: clock.now() });
+    judge(['b', 'a']);
+    for (const { messages } of all) {
+      expect(messages.slice(1)).toMatchObject([
+        { full: false, version: 3, workers: [{ id: 'a', stale: true }], removed: [] },
+        { full: false, version: 3, workers: [{ id: 'a' }, { id: 'b', stale: true }], removed: [] },
+      ]);
+      expect(messages[2]).not.toHaveProperty('workers.0.stale');
+    }
+    expect(await encodings()).toEqual({ full: 1, freshness: 2 });
+  });
+
+  it('that did not read meanwhile are told of all who turned, after what changed; of too many turns, everything', () => {
+    for (const id of ['a', 'b', 'c']) change(id, 'running');
+    const [slow] = clients(1) as [TestClient];
+    push.optIn(slow, undefined);
+    slow.buffered = BUFFER_BYTES + 1;
+    push.freshnessChanged(['a']);
+    push.freshnessChanged(['b']);
+    change('c', 'stopped');
+    slow.buffered = 0;
+    push.drained(slow);
+    expect(slow.messages.slice(1)).toMatchObject([
+      { full: false, version: 4, workers: [{ id: 'c', state: 'stopped' }] },
+      { full: false, version: 4, workers: [{ id: 'a' }, { id: 'b' }] },
+    ]);
+    slow.buffered = BUFFER_BYTES + 1;
+    for (let i = 0; i < 20; i += 1) push.freshnessChanged(['a']);
+    slow.buffered = 0;
+    push.drained(slow);
+    expect(slow.messages.slice(3)).toMatchObject([{ full: true, version: 4 }]);
   });
 
   it('that are behind get what they miss, looked up once for all that know the same', async () => {

@@ -210,7 +210,9 @@ export class StatusFeed {
   /** Freshness is judged only after a look: a report that was not heard yet is no old report. */
   async #lookAndJudge(): Promise<void> {
     await this.refresh();
-    if (!this.#isStopped && this.#view.judge(this.#o.clock.now())) this.#push.freshnessChanged();
+    if (this.#isStopped) return;
+    const turned = this.#view.judge(this.#o.clock.now());
+    if (turned.length > 0) this.#push.freshnessChanged(turned);
   }
 
   #failed(error: unknown): void {

@@ -1,7 +1,7 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 
 export interface StatusMetrics {
-  encoded(kind: 'document' | 'full' | 'step' | 'catch-up'): void;
+  encoded(kind: 'document' | 'full' | 'step' | 'catch-up' | 'freshness'): void;
   sent(type: 'status' | 'workers', bytes: number): void;
   /** A client was left out because its socket is full; it gets the newest when it has drained. */
   skipped(): void;

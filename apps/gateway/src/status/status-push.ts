@@ -2,8 +2,8 @@
  * Who is told of the workers, and what each is owed.
  *
  * Old clients get the document of all workers when something has changed, at most once a second. Clients that asked
- * for `workers` get what changed since the point they know, and everything when that cannot be told or when a source
- * has turned stale or fresh. Each text is made once, for all that need the same. What is sent is bounded in bytes per
+ * for `workers` get what changed since the point they know, those that turned stale or fresh, which changes no version,
+ * and everything when that cannot be told. Each text is made once, for all that need the same. What is sent is bounded in bytes per
  * second, so the larger the fleet and the more clients, the more changes one message gathers. A client whose socket is
  * full is left out, and gets the newest when it has drained: nothing is queued for anybody.
  */
@@ -24,6 +24,8 @@ export const OPT_IN_MS = 500;
 export const STATUS_BYTES_PER_SECOND_MAX = 64 * 1024 * 1024;
 /** Clients' points whose changes are looked up at once (others get everything instead), and that are remembered. */
 const CATCH_UPS_MAX = 64;
+/** Changes of freshness remembered. Who missed more of them gets everything. */
+const TURNS_MAX = 16;
 
 /** A connection as it is seen here. */
 export interface StatusClient {
@@ -61,6 +63,8 @@ type Follower = DocumentFollower | WorkersFollower;
 interface CatchUp {
   frame: Buffer;
   point: StatusPoint;
+  /** The state of freshness that all of it tells of; undefined where it tells of what changed only. */
+  freshness: number | undefined;
 }
 
 export interface StatusPushOptions {
@@ -85,6 +89,10 @@ export class StatusPush {
   /** Grows with each change, of freshness too. */
   #state = 0;
   #freshness = 0;
+  /** Who turned stale or fresh, by the last changes of freshness, the newest last. */
+  readonly #turns: (readonly string[])[] = [];
+  /** By the state of freshness that a client knows: what it has to be told of that. */
+  readonly #turned = new Map<number, Buffer>();
   #document: { state: number; atMs: number; text: string; frame: Buffer | undefined } | undefined;
   #full: { state: number; frame: Buffer } | undefined;
   #step: { step: Step; frame: Buffer | undefined } | undefined;
@@ -162,10 +170,12 @@ export class StatusPush {
     this.#tell();
   }
 
-  /** A source has turned stale or fresh. */
-  freshnessChanged(): void {
+  /** These workers have turned stale or fresh. */
+  freshnessChanged(turned: readonly string[]): void {
     this.#state += 1;
     this.#freshness += 1;
+    this.#turns.push(turned);
+    if (this.#turns.length > TURNS_MAX) this.#turns.shift();
     this.#tell();
   }
 
@@ -179,6 +189,7 @@ export class StatusPush {
 
   #tell(): void {
     this.#catchUps.clear();
+    this.#turned.clear();
     for (const follower of this.#followers.values()) {
       if (follower.kind === 'workers' && !follower.isCongested) this.#owing.add(follower);
     }
@@ -292,8 +303,8 @@ export class StatusPush {
 
   #sendWorkers(follower: WorkersFollower): void {
     const point = this.#o.view.point as StatusPoint;
-    const { point: known, freshness, isNew } = follower;
-    if (known === undefined || known.epoch !== point.epoch || freshness !== this.#freshness) {
+    const { point: known, isNew } = follower;
+    if (known === undefined || known.epoch !== point.epoch) {
       this.#sendFull(follower, point);
     } else if (known.version > point.version) {
       // It comes from a gateway that is ahead, or Redis has lost something.
@@ -302,9 +313,13 @@ export class StatusPush {
       void this.#o.refresh().then(() => this.#again(follower));
     } else if (isNew) {
       this.#catchUp(follower, known);
+    } else if (known.version === point.version) {
+      this.#sendTurned(follower, point);
     } else if (this.#step !== undefined && isWithin(known, this.#step.step)) {
       this.#step.frame ??= this.#encodeStep(this.#step.step);
       this.#deliverTo(follower, this.#step.step.to, this.#step.frame);
+      // Freshness may have changed, too: that comes by itself, as it has no version.
+      if (this.#owes(follower)) this.#owing.add(follower);
     } else {
       this.#catchUp(follower, known);
     }
@@ -319,7 +334,24 @@ export class StatusPush {
       const frame = workersFrame({ ...point, full: true, workers, removed: [] }, timestampOf(nowMs));
       this.#full = { state: this.#state, frame };
     }
-    this.#deliverTo(follower, point, this.#full.frame);
+    this.#deliverTo(follower, point, this.#full.frame, this.#freshness);
+  }
+
+  /** Tells a client that knows all changes who has turned stale or fresh, once made for all that know the same. */
+  #sendTurned(follower: WorkersFollower, point: StatusPoint): void {
+    const { clock, view, metrics } = this.#o;
+    const missed = this.#freshness - follower.freshness;
+    if (missed > this.#turns.length) return this.#sendFull(follower, point);
+    let frame = this.#turned.get(follower.freshness);
+    if (frame === undefined) {
+      metrics.encoded('freshness');
+      const nowMs = clock.now();
+      const ids = [...new Set(this.#turns.slice(this.#turns.length - missed).flat())].toSorted();
+      const workers = view.some(ids, nowMs);
+      frame = workersFrame({ ...point, full: false, workers, removed: [] }, timestampOf(nowMs));
+      this.#turned.set(follower.freshness, frame);
+    }
+    this.#deliverTo(follower, point, frame, this.#freshness);
   }
 
   #encodeStep({ to, changed, removed }: Step): Buffer {
@@ -344,11 +376,11 @@ export class StatusPush {
       this.#catchUps.set(key, found);
     }
     found.then(
-      ({ frame, point }) => {
+      ({ frame, point, freshness }) => {
         if (this.#followers.get(follower.client) !== follower) return;
-        // Freshness may have changed meanwhile, or another text been sent; both say more than this one.
-        if (follower.point !== known || follower.freshness !== this.#freshness) return this.#again(follower);
-        this.#deliverTo(follower, point, frame);
+        // Another text may have been sent meanwhile, which says more than this one.
+        if (follower.point !== known) return this.#again(follower);
+        this.#deliverTo(follower, point, frame, freshness);
         this.#again(follower);
       },
       (error: unknown) => {
@@ -363,6 +395,7 @@ export class StatusPush {
     const { clock, view, metrics } = this.#o;
     const delta = await this.#o.changesSince(known);
     const nowMs = clock.now();
+    const freshness = isNew || delta.full ? this.#freshness : undefined;
     const told = new Set([...delta.workers.map(({ id }) => id), ...delta.removed]);
     const stale =
       isNew && !delta.full
@@ -371,7 +404,7 @@ export class StatusPush {
     metrics.encoded('catch-up');
     const { epoch, version } = delta;
     const frame = workersFrame({ ...delta, workers: [...delta.workers, ...stale] }, timestampOf(nowMs));
-    return { frame, point: { epoch, version } };
+    return { frame, point: { epoch, version }, freshness };
   }
 
   #again(follower: Follower): void {
@@ -380,9 +413,10 @@ export class StatusPush {
     this.#send();
   }
 
-  #deliverTo(follower: WorkersFollower, point: StatusPoint, frame: Buffer): void {
+  /** `freshness`: which state of it the frame tells of, if it tells of all that is to be told of that. */
+  #deliverTo(follower: WorkersFollower, point: StatusPoint, frame: Buffer, freshness = follower.freshness): void {
     follower.point = point;
-    follower.freshness = this.#freshness;
+    follower.freshness = freshness;
     follower.isNew = false;
     this.#deliver(follower, frame, 'workers');
   }

@@ -48,16 +48,16 @@ export class StatusView {
     this.#sourceOf = new Map(reports.sources.map((report) => [report.source, report]));
   }
 
-  /** Judges freshness. True if a worker has turned stale or fresh since this was last asked. */
-  judge(nowMs: number): boolean {
+  /** Judges freshness. Ids of the workers that have turned stale or fresh since this was last asked. */
+  judge(nowMs: number): string[] {
     const stale = new Set<string>();
     for (const id of this.#workers.keys()) if (this.#seen(id, nowMs)?.stale) stale.add(id);
     const before = this.#stale;
     this.#stale = stale;
     // Who came or went is news by itself.
-    for (const id of stale) if (!before.has(id)) return true;
-    for (const id of before) if (!stale.has(id) && this.#workers.has(id)) return true;
-    return false;
+    const turned = [...stale].filter((id) => !before.has(id));
+    for (const id of before) if (!stale.has(id) && this.#workers.has(id)) turned.push(id);
+    return turned;
   }
 
   /** All, by id, with how fresh they are now; `gone`: also those that have vanished. */
