@@ -64,7 +64,8 @@ describe('a name that is taken', () => {
     const { create, status, events, requeueAfterMs } = plan(pool({ replicas: 4 }), members(0), view);
     // No higher ordinal in its place.
     expect(names(create)).toEqual(['p-2', 'p-3']);
-    const message = 'p-1 is a Worker that no pool owns. Delete or rename those, or the pool stays short of its workers.';
+    const message =
+      'p-1 is a Worker that no pool owns. Delete or rename those, or the pool stays short of its workers.';
     const synced = status?.conditions.find(({ type }) => type === 'Synced');
     expect(synced).toMatchObject({ status: 'False', reason: 'NameTaken', message });
     expect(events).toContainEqual({ type: 'Warning', reason: 'NameTaken', message });
@@ -77,7 +78,12 @@ describe('a name that is taken', () => {
     const told = { ...pool({ replicas: 2 }), ...(first.status && { status: first.status }) };
     expect(plan(told, members(0), short)).toMatchObject({ status: undefined, events: [], create: [] });
     const { events } = plan(told, members(0), at({ 'p-1': foreign('x') }));
-    expect(events).toMatchObject([{ reason: 'NameTaken', message: expect.stringMatching(/^p-1 is the target of the Worker x that no pool/) as unknown }]);
+    expect(events).toMatchObject([
+      {
+        reason: 'NameTaken',
+        message: expect.stringMatching(/^p-1 is the target of the Worker x that no pool/) as unknown,
+      },
+    ]);
   });
 
   it('is had as soon as it is free', () => {

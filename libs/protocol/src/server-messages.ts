@@ -179,12 +179,10 @@ export const workersMessageSchema = z
       .int()
       .meta({ description: 'Version of the status with this change; resume with it and `epoch` at any gateway.' }),
     full: z.boolean().meta({ description: 'True: these are all workers, and whoever is not among them is gone.' }),
-    workers: z
-      .array(seenWorkerSchema)
-      .meta({
-        description:
-          'New and changed ones, whole, and those that have turned stale or fresh, which changes no version; one with `gone_at` has vanished.',
-      }),
+    workers: z.array(seenWorkerSchema).meta({
+      description:
+        'New and changed ones, whole, and those that have turned stale or fresh, which changes no version; one with `gone_at` has vanished.',
+    }),
     removed: z.array(z.string()).meta({ description: 'Ids of workers to forget.' }),
   })
   .meta({ description: 'What changed about the workers. The first one answers the `subscribe`, also if nothing has.' });

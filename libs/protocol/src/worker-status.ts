@@ -4,7 +4,9 @@ import { LIVENESS_STATES } from './nodes/liveness.js';
 import { HEALTH_STATES, NODE_TYPES } from './nodes/node-record.js';
 
 export const workerStatusSchema = z.looseObject({
-  id: z.string().meta({ description: 'Instance id, task ARN, or target (`script/TARGET` where that looks like one of a cloud).' }),
+  id: z
+    .string()
+    .meta({ description: 'Instance id, task ARN, or target (`script/TARGET` where that looks like one of a cloud).' }),
   name: z.string().optional(),
   provider: z.string().meta({ description: '`ec2`, `fargate`, `script`, …' }),
   state: z.string(),
