@@ -12,7 +12,7 @@ function lines(offset: number, texts: string[], target = 'w1', epoch = 'e1'): Se
 describe('a subscription that changes connections', () => {
   it('starts as it was asked to until a gateway has taken it, then where it was', () => {
     const resume = new Resume('w1', { kind: 'tail', lines: 5 });
-    expect(resume.subscribe()).toMatchObject({ target: 'w1', tail: 5, batch: true, notices: true });
+    expect(resume.subscribe()).toMatchObject({ target: 'w1', tail: 5, batch: true, notices: true, status: false });
     resume.confirm({ type: 'subscribed', timestamp, target: 'w1', epoch: 'e1', offset: 40 });
     expect(resume.subscribe()).toMatchObject({ since: { epoch: 'e1', offset: 40 } });
     expect(resume.subscribe()).not.toHaveProperty('tail');

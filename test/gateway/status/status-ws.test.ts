@@ -107,6 +107,24 @@ class TestClient {
 }
 
 describe('the status on a connection', () => {
+  it('clients that only follow output get none if they say so, and may ask for `workers` later', async () => {
+    const { url } = await gateway();
+    await monitor.publish({ upserts: [workerRecord('a', { state: 'pending' })] });
+    const [follower, old] = [await TestClient.open(url, 'carrierarr.v1'), await TestClient.open(url)];
+    follower.send({ type: 'subscribe', target: 'w1', batch: true, status: false });
+    await vi.waitFor(() => expect(follower.of('subscribed')).toHaveLength(1), { timeout: 5_000 });
+    await vi.waitFor(() => expect(old.of('status')).toHaveLength(1), { timeout: 5_000 });
+    for (const state of ['running', 'stopping']) {
+      const before = old.of('status').length;
+      await monitor.publish({ upserts: [workerRecord('a', { state })] });
+      await vi.waitFor(() => expect(old.of('status').length).toBeGreaterThan(before), { timeout: 5_000 });
+    }
+    // What it asks for now is answered after all that it was sent before.
+    follower.send({ type: 'subscribe', workers: true });
+    await vi.waitFor(() => expect(follower.known.get('a')).toBe('stopping'), { timeout: 5_000 });
+    expect(follower.of('status')).toEqual([]);
+  });
+
   it('old clients get `status` when something changes, and never anything that they do not know', async () => {
     const { url } = await gateway();
     const [old, modern, other] = [

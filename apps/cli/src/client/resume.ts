@@ -72,7 +72,8 @@ export class Resume {
 
   /** The message that subscribes, or resumes. */
   subscribe(): SubscribeMessage {
-    const base = { type: 'subscribe', target: this.target, offsets: true, batch: true, notices: true } as const;
+    const wishes = { offsets: true, batch: true, notices: true, status: false } as const;
+    const base = { type: 'subscribe', target: this.target, ...wishes } as const;
     if (!this.#isWide) {
       const seen = this.#positions.get(this.target);
       return seen === undefined ? { ...base, ...first(this.#start) } : { ...base, since: seen };

@@ -24,7 +24,7 @@ export interface SubscriptionsOptions {
   redis: RedisConnection;
   keys: Keys;
   clock: Clock;
-  status: Pick<StatusFeed, 'optIn'>;
+  status: Pick<StatusFeed, 'optIn' | 'remove'>;
   subscriptionsMax: number;
 }
 
@@ -36,6 +36,7 @@ export class Subscriptions {
   }
 
   async subscribe(connection: Connection, message: SubscribeMessage): Promise<void> {
+    if (message.status === false) this.#o.status.remove(connection);
     if (message.workers !== undefined && !this.#subscribeToWorkers(connection, message)) return;
     const name = message.target ?? '';
     const { client } = connection;
