@@ -63,12 +63,9 @@ export const subscribeMessageSchema = z
       .optional()
       .meta({ description: 'Output comes as `lines` messages, many lines each. Implies `offsets`.' }),
     notices: z.boolean().optional().meta({ description: 'Asks for `degraded`, `restored` and `migrate`.' }),
-    status: z
-      .literal(false)
-      .optional()
-      .meta({
-        description: 'Asks for no `status` from now on: of a large fleet it is megabytes, each second at worst.',
-      }),
+    status: z.literal(false).optional().meta({
+      description: 'Asks for no `status` from now on: of a large fleet it is megabytes, each second at worst.',
+    }),
     workers: z
       .union([z.literal(true), statusPointSchema])
       .optional()

@@ -156,7 +156,7 @@ it('tells all when a source turns stale, and when it is fresh again', async () =
   clock.advance(LOOK_EVERY_MS);
   await vi.waitFor(() =>
     expect(modern.messages.at(-1)).toMatchObject({
-      full: true,
+      full: false,
       version: 1,
       workers: [{ stale: true, age_seconds: 92 }],
     }),
@@ -166,7 +166,7 @@ it('tells all when a source turns stale, and when it is fresh again', async () =
   await monitor.publish();
   await tick();
   await vi.waitFor(() => expect(modern.messages).toHaveLength(3));
-  expect(modern.messages.at(-1)).toMatchObject({ full: true, version: 1 });
+  expect(modern.messages.at(-1)).toMatchObject({ full: false, version: 1 });
   expect(modern.messages[2]).not.toHaveProperty('workers.0.stale');
   expect(modern.messages[2]).toHaveProperty('workers.0.id', 'a');
 });

@@ -27,7 +27,7 @@ it('keeps a feed from being forgotten while Redis is asked where a subscription 
   const { connection, socket } = connect(fanout);
   const subscriptions = new Subscriptions({
     ...{ fanout, log, keys, clock: systemClock, redis: delivery.commands, subscriptionsMax: 10 },
-    status: { optIn: () => undefined },
+    status: { optIn: () => undefined, remove: () => undefined },
   });
   const a = await writer('a');
   await a.write(3);
