@@ -25,7 +25,7 @@ async function leadersEffects(): Promise<Effects> {
   const metrics = createMetrics({ program: 'test', version: 'test', hasProcessMetrics: false });
   return new Effects({
     ...{ fence, signal: new AbortController().signal, fleet: site.fleet, resources: site.resources },
-    ...{ commands: site.commands as never, drain: { add: async () => undefined }, events: site.desired.events },
+    ...{ commands: site.commands, drain: { add: async () => undefined }, events: site.desired.events },
     ...{ monitor: 'monitor', metrics: createReconcileMetrics(metrics, 1) },
     logger: createLogger({ program: 'test', level: 'silent' }),
   });
