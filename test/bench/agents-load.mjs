@@ -32,6 +32,8 @@ const rabbitMqUrl = flags['rabbitmq-url'];
 /** Longest pause before a connection is begun anew, ms. */
 const AGAIN_MS_MAX = 2_000;
 const AMQP_CONNECT_MS = 10_000;
+/** How long an agent that was connected waits for the answer of the next monitor. */
+const AGAIN_REGISTER_MS = 5_000;
 
 const definition = loadSync('ec2agent/v1/agent.proto', {
   ...{ includeDirs: [resolve(import.meta.dirname, '../fixtures/agent-wire')], keepCase: true, longs: Number },
@@ -79,7 +81,7 @@ class Streaming {
   }
 
   /** @param {boolean} registers agents in use today do not always register again */
-  async connect(registers = true) {
+  async connect(registers = true, registerMs = 20_000) {
     const address = targets[(this.n + this.#address++) % targets.length];
     this.#client?.close();
     this.#client = new AgentControl(address, credentials.createInsecure(), {
@@ -95,7 +97,9 @@ class Streaming {
         capabilities: { has_gpu: true, gpu_count: 1 },
       };
       await new Promise((done, reject) =>
-        this.#client.Register(request, { deadline: Date.now() + 20_000 }, (error) => (error ? reject(error) : done())),
+        this.#client.Register(request, { deadline: Date.now() + registerMs }, (error) =>
+          error ? reject(error) : done(),
+        ),
       );
     }
     const stream = this.#client.Connect();
@@ -136,7 +140,7 @@ class Streaming {
 
   async #again() {
     try {
-      await this.connect(Math.random() < 0.5);
+      await this.connect(Math.random() < 0.5, AGAIN_REGISTER_MS);
     } catch {
       counts.failed++;
       await sleep(500 + Math.random() * 1000);

@@ -109,6 +109,18 @@ describe('an agent in use today', () => {
   });
 });
 
+describe('intervals', () => {
+  it('are told in whole seconds, as the protocol has them, also where they were set otherwise', async () => {
+    const { agent } = await home.monitor('m1', [
+      ...['--agent-status-interval', '2500ms', '--agent-heartbeat-interval', '1200ms'],
+    ]);
+    const intervals = { heartbeatIntervalSec: 1, statusIntervalSec: 3 };
+    expect(await agent().register({ nodeId: 'host-a' })).toMatchObject(intervals);
+    const registration = { nodeId: 'host-b' } as never;
+    expect(await agent().stream().hello('host-b', { registration }).next('config')).toMatchObject(intervals);
+  });
+});
+
 describe('a carrierarr agent', () => {
   it('needs no registration beside its stream, and is told the intervals there', async () => {
     const { agent } = await home.monitor('m1', ['--agent-status-interval', '5s']);

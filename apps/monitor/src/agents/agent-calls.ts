@@ -12,7 +12,7 @@ import type { NodeRegistry } from '@carrierarr/store';
 import { status as codes } from '@grpc/grpc-js';
 import type { FleetView } from './fleet-view.js';
 import { type AgentCalls, CallError } from './grpc-server.js';
-import { fleetResponseOf, problemOfName, registrationOf } from './messages.js';
+import { fleetResponseOf, intervalSecondsOf, problemOfName, registrationOf } from './messages.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Registrations } from './peers.js';
 
@@ -46,7 +46,7 @@ export class RegistryCalls implements AgentCalls {
     registrations.set(peer, name, answer.key);
     return {
       ...{ accepted: true, message: '', assignedId: answer.name, features: [...AGENT_FEATURES] },
-      ...{ heartbeatIntervalSec: intervals.heartbeatMs / 1000, statusIntervalSec: intervals.statusMs / 1000 },
+      ...intervalSecondsOf(intervals),
     };
   }
 

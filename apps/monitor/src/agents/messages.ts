@@ -283,3 +283,9 @@ function whole(value: number): number {
 function isTime(at: Date | undefined): at is Date {
   return at !== undefined && !Number.isNaN(at.getTime());
 }
+
+/** How often agents are to send heartbeat and status, in the whole seconds that the proto file has for it. */
+export function intervalSecondsOf({ heartbeatMs, statusMs }: { heartbeatMs: number; statusMs: number }) {
+  const seconds = (ms: number) => Math.max(1, Math.round(ms / 1000));
+  return { heartbeatIntervalSec: seconds(heartbeatMs), statusIntervalSec: seconds(statusMs) };
+}

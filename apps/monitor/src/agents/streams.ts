@@ -12,7 +12,7 @@ import type { AgentStream, Identity } from './agent-stream.js';
 import type { CommandResults } from './command-results.js';
 import type { LocalStreams } from './local-streams.js';
 import type { MailCarrier } from './mail-carrier.js';
-import { problemOfName, registrationOf, statusOf } from './messages.js';
+import { intervalSecondsOf, problemOfName, registrationOf, statusOf } from './messages.js';
 import type { AgentMetrics } from './metrics.js';
 import type { OutputPassage } from './output-passage.js';
 import type { Registrations } from './peers.js';
@@ -148,8 +148,7 @@ export class Streams {
   }
 
   #tellIntervals(stream: AgentStream): void {
-    const { heartbeatMs, statusMs } = this.#o.intervals;
-    const intervals = { heartbeatIntervalSec: heartbeatMs / 1000, statusIntervalSec: statusMs / 1000 };
+    const intervals = intervalSecondsOf(this.#o.intervals);
     // Not to agents in use today: to them the other field of the message would mean "never shut down when idle".
     stream.send({ $case: 'config', value: { ...intervals, idleShutdownMinutes: 0, onlyIntervals: true } });
   }
