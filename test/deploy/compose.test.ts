@@ -219,7 +219,7 @@ describe.skipIf(command === undefined)('started by Docker Compose', () => {
       for (const service of ['runner', 'gateway', 'monitor', 'rabbitmq', 'agent', 'proxy', 'redis']) {
         for (const id of await containers(service)) {
           await docker('restart', '--time', '60', id);
-          await until(`${service} to be well again`, () => isHealthy(id), 120_000);
+          await until(`${service} to be well again`, () => isHealthy(id), 300_000);
           const before = clients.map((client) => client.session.lineCount('worker-1'));
           const ofAgent = clients.at(-1)?.session.lineCount(AGENT) ?? 0;
           await until(

@@ -132,6 +132,7 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
       onMessage: ({ type, data }) => type === 'stdout' && lines.push(String(data)),
     });
     await client.opened();
+    client.send({ type: 'subscribe', target: '*' });
     client.send({ type: 'command', command: 'start', target: 'worker-1', id: 'one' });
     const result = await client.next('a result', ({ type }) => type === 'result', RESULT_MS);
     expect(result).toMatchObject({ target: 'worker-1', exit_code: 0 });
@@ -177,6 +178,7 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
       onMessage: ({ type, data }) => type === 'stdout' && lines.push(String(data)),
     });
     await client.opened();
+    client.send({ type: 'subscribe', target: '*' });
     client.send({ type: 'command', command: 'exec', target: 'image-1', args: ['uname', '-s'], id: 'one' });
     const result = await client.next('a result', ({ type }) => type === 'result', RESULT_MS);
     expect(result).toMatchObject({ target: 'image-1', exit_code: 0, outcome: 'succeeded' });
