@@ -25,6 +25,8 @@ export default defineConfig({
           hookTimeout: 30_000,
           // Most of them wait for something: by itself vitest leaves one of two cores alone.
           maxWorkers: 3,
+          // Loading the programs anew for each file would cost more than all of the tests do.
+          isolate: false,
         },
       },
       {
