@@ -39,7 +39,7 @@ export async function startAgentsLoad(options: AgentsLoadOptions): Promise<Agent
   createInterface({ input: child.stdout }).on('line', (line) => {
     const { event, execution, ...rest } = JSON.parse(line) as { event: string; execution: string };
     if (event === 'ran') ran.set(execution, (ran.get(execution) ?? 0) + 1);
-    else counts = rest as Record<string, number>;
+    else counts = rest;
     isReady ||= event === 'ready';
   });
   const stop = async () => {
