@@ -119,6 +119,12 @@ async function measureCommands() {
     'looked at the machine',
   );
   const node = 'real-1';
+  // Until it is known as a node a command to it would be one for a control script.
+  for (;;) {
+    const answer = await fetch(`http://${gateway.address}/api/v1/nodes/${node}`);
+    if (answer.ok && (await answer.json()).stream_active) break;
+    await sleep(100);
+  }
   const socket = new WebSocket(`ws://${gateway.address}/ws`, ['carrierarr.v1']);
   await new Promise((resolve) => socket.once('open', resolve));
   const waiting = new Map();
@@ -126,6 +132,8 @@ async function measureCommands() {
     for (const text of /** @type {Buffer} */ (data).toString('utf8').split('\n')) {
       const message = JSON.parse(text);
       const first = message.data ?? message.lines?.[0];
+      if (message.type === 'result' && message.exit_code !== 0)
+        throw new Error(`Expected the command to succeed, got ${text}`);
       if (message.type === 'result') waiting.get('result')?.();
       if (first !== undefined) waiting.get(first)?.();
     }

@@ -26,12 +26,15 @@ import {
   DrainQueue,
   ExecutionHistory,
   Leadership,
+  NodeFollow,
+  NodeRegistry,
   OrphanStore,
   ResourceEvents,
   ResourceFollow,
   ResourceStore,
   WorkerStatusStore,
 } from '@carrierarr/store';
+import { createNodesMetrics } from '../../apps/monitor/dist/agents/nodes/metrics.js';
 import { Fleet } from '../../apps/monitor/dist/reconciler/fleet.js';
 import { createQueueMetrics, createReconcileMetrics } from '../../apps/monitor/dist/reconciler/metrics.js';
 import { Others } from '../../apps/monitor/dist/reconciler/others.js';
@@ -127,6 +130,8 @@ const metrics = {
   queue: createQueueMetrics(registry, 'bench', () => performance.now()),
   reconcile: createReconcileMetrics(registry, 16),
 };
+const nodes = new NodeRegistry({ connection, keys });
+const nodesMetrics = createNodesMetrics(registry);
 const follow = new ResourceFollow({ subscriber, keys, store: resources, clock: systemClock, onError: console.error });
 const fleet = new Fleet(follow);
 const listBegan = performance.now();
@@ -160,6 +165,10 @@ async function lead() {
       ...{ fleet, status, orphans, logger, metrics, monitor: 'bench', clock: systemClock, onReport() {} },
       observer: { start: async () => {}, stop: async () => {}, nudge() {}, expectChange() {}, sources: [SOURCE] },
       others: new Others({ connection, keys }),
+      nodes: {
+        ...{ connection, keys, registry: nodes, follow: new NodeFollow({ connection, keys }), isEndingDead: false },
+        ...{ limits: { staleMs: 120_000, deadMs: 300_000 }, metrics: nodesMetrics },
+      },
       stores: {
         ...{ resources, commands: timed, drain: new DrainQueue(connection, keys), store: commands, history },
         events: new ResourceEvents({ connection, keys }),
