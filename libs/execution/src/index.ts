@@ -6,6 +6,6 @@ export { Redactor, secretParts } from './output/redact.js';
 export { type AppendAnswer, Spool, SpoolBudget } from './output/spool.js';
 export { commandToken, type ExecutionFacts, programEnvironment } from './process/environment.js';
 export { cannotExecute } from './process/executable.js';
-export { type OutputPipes, PipeFolder } from './process/pipes.js';
-export { OUTPUT_END_WAIT_MS, ScriptProcess } from './process/script-process.js';
+export { PipeFolder } from './process/pipes.js';
+export { ProgramRun } from './process/program-run.js';
 export { HEARTBEAT_MS, WATCHDOG_ENDS_WITHIN_MS } from './process/watchdog.js';

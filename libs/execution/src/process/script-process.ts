@@ -22,9 +22,6 @@ export interface ScriptProcessOptions {
   clock: Clock;
 }
 
-/** A script's own output may be held open by what escaped it for this long after its end, ms. */
-export const OUTPUT_END_WAIT_MS = 2_000;
-
 /** Heartbeats that a stopped watchdog has not read, bytes. */
 const HEARTBEAT_BACKLOG_MAX = 64;
 
