@@ -358,10 +358,14 @@ describe('while Redis is away', () => {
     await vi.waitFor(() => expect(other.health.state.kind).toBe('degraded'));
     expect((await fetch(`${other.url}/ready`)).status).toBe(503);
     expect((await fetch(`${other.url}/health`)).status).toBe(200);
-    const againMs = performance.now();
-    expect((await submit({ command: 'a' })).body.error).toMatch(/was not accepted\. Try again/);
-    // At once, where the first ones had to wait for a second to find out.
-    expect(performance.now() - againMs).toBeLessThan(700);
+    // At once, where the first ones had to wait for a second to find out. The quickest of three: this machine may be busy.
+    const tookMs: number[] = [];
+    for (let i = 0; i < 3; i += 1) {
+      const againMs = performance.now();
+      expect((await submit({ command: 'a' })).body.error).toMatch(/was not accepted\. Try again/);
+      tookMs.push(performance.now() - againMs);
+    }
+    expect(Math.min(...tookMs)).toBeLessThan(200);
 
     own.thaw();
     await vi.waitFor(() => expect(other.health.state.kind).toBe('available'), 5_000);
