@@ -3,7 +3,7 @@
  * the one, and the next message of the stream the other.
  */
 import type { Keys } from '@carrierarr/protocol';
-import type { RedisConnection } from '@carrierarr/store';
+import { HintChannels, type RedisConnection } from '@carrierarr/store';
 
 export interface AgentChannelsOptions {
   /** In subscriber mode; forgets its subscriptions when it reconnects. */
@@ -16,34 +16,26 @@ export interface AgentChannelsOptions {
 }
 
 export class AgentChannels {
-  readonly #o: AgentChannelsOptions;
-  readonly #subscribe = () => {
-    const { connection, keys, onTrouble } = this.#o;
-    // Both are in one slot.
-    connection.ssubscribe(keys.agentMailChannel(), keys.streamsChannel()).catch(onTrouble);
-  };
-  readonly #receive = (channel: string, message: string) => {
-    const { keys, onMail, onStream } = this.#o;
-    const space = message.indexOf(' ');
-    const [first, node] = [message.slice(0, space), message.slice(space + 1)];
-    if (channel === keys.agentMailChannel()) onMail(first, node);
-    else if (channel === keys.streamsChannel()) onStream(node, Number(first));
-  };
+  readonly #hints: HintChannels;
 
-  constructor(options: AgentChannelsOptions) {
-    this.#o = options;
+  constructor({ connection, keys, onMail, onStream, onTrouble }: AgentChannelsOptions) {
+    const [mail, streams] = [keys.agentMailChannel(), keys.streamsChannel()];
+    this.#hints = new HintChannels({
+      ...{ connection, channels: [mail, streams], onTrouble },
+      onMessage: (channel, message) => {
+        const space = message.indexOf(' ');
+        const [first, node] = [message.slice(0, space), message.slice(space + 1)];
+        if (channel === mail) onMail(first, node);
+        else onStream(node, Number(first));
+      },
+    });
   }
 
   start(): void {
-    const { connection } = this.#o;
-    connection.on('smessage', this.#receive);
-    connection.on('ready', this.#subscribe);
-    if (connection.status === 'ready') this.#subscribe();
+    this.#hints.start();
   }
 
   stop(): void {
-    const { connection } = this.#o;
-    connection.off('smessage', this.#receive);
-    connection.off('ready', this.#subscribe);
+    this.#hints.stop();
   }
 }

@@ -3,7 +3,7 @@
  * is missed costs half a second.
  */
 import type { Keys } from '@carrierarr/protocol';
-import type { RedisConnection } from '@carrierarr/store';
+import { HintChannels, type RedisConnection } from '@carrierarr/store';
 
 export interface LeaderChannelOptions {
   /** In subscriber mode; forgets its subscriptions when it reconnects. */
@@ -15,30 +15,23 @@ export interface LeaderChannelOptions {
 }
 
 export class LeaderChannel {
-  readonly #o: LeaderChannelOptions;
-  readonly #subscribe = () => {
-    const { connection, keys, onTrouble } = this.#o;
-    connection.ssubscribe(keys.leaderChannel()).catch(onTrouble);
-  };
-  readonly #receive = (channel: string, message: string) => {
-    // A new leader says its fence, one that has gone nothing.
-    if (channel === this.#o.keys.leaderChannel() && message === '') this.#o.onVacancy();
-  };
+  readonly #hints: HintChannels;
 
-  constructor(options: LeaderChannelOptions) {
-    this.#o = options;
+  constructor({ connection, keys, onVacancy, onTrouble }: LeaderChannelOptions) {
+    this.#hints = new HintChannels({
+      ...{ connection, channels: [keys.leaderChannel()], onTrouble },
+      onMessage: (_channel, message) => {
+        // A new leader says its fence, one that has gone nothing.
+        if (message === '') onVacancy();
+      },
+    });
   }
 
   start(): void {
-    const { connection } = this.#o;
-    connection.on('smessage', this.#receive);
-    connection.on('ready', this.#subscribe);
-    if (connection.status === 'ready') this.#subscribe();
+    this.#hints.start();
   }
 
   stop(): void {
-    const { connection } = this.#o;
-    connection.off('smessage', this.#receive);
-    connection.off('ready', this.#subscribe);
+    this.#hints.stop();
   }
 }

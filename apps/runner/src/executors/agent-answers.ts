@@ -3,41 +3,32 @@
  * notice that is missed costs a second.
  */
 import type { Keys } from '@carrierarr/protocol';
-import type { Cluster, Redis } from 'ioredis';
+import { HintChannels, type RedisConnection } from '@carrierarr/store';
 
 export interface AgentAnswersOptions {
   /** In subscriber mode; forgets its subscriptions when it reconnects. Somebody else connects it. */
-  connection: Redis | Cluster;
+  connection: RedisConnection;
   keys: Keys;
   onTrouble: (error: unknown) => void;
 }
 
 export class AgentAnswers {
-  readonly #o: AgentAnswersOptions;
+  readonly #hints: HintChannels;
   readonly #waiting = new Map<string, () => void>();
-  readonly #subscribe = () => {
-    const { connection, keys, onTrouble } = this.#o;
-    connection.ssubscribe(keys.agentAnswerChannel()).catch(onTrouble);
-  };
-  readonly #receive = (channel: string, execution: string) => {
-    if (channel === this.#o.keys.agentAnswerChannel()) this.#waiting.get(execution)?.();
-  };
 
-  constructor(options: AgentAnswersOptions) {
-    this.#o = options;
+  constructor({ connection, keys, onTrouble }: AgentAnswersOptions) {
+    this.#hints = new HintChannels({
+      ...{ connection, channels: [keys.agentAnswerChannel()], onTrouble },
+      onMessage: (_channel, execution) => this.#waiting.get(execution)?.(),
+    });
   }
 
   start(): void {
-    const { connection } = this.#o;
-    connection.on('smessage', this.#receive);
-    connection.on('ready', this.#subscribe);
-    if (connection.status === 'ready') this.#subscribe();
+    this.#hints.start();
   }
 
   stop(): void {
-    const { connection } = this.#o;
-    connection.off('smessage', this.#receive);
-    connection.off('ready', this.#subscribe);
+    this.#hints.stop();
   }
 
   /** Calls `onNews` when there is news of an execution. Returns what ends that. */
