@@ -1,11 +1,8 @@
 /** The first thing a newcomer sees: `carrierarr up`, and its page in a browser. */
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type Browser, chromium } from 'playwright-core';
-import { expect, onTestFailed, onTestFinished, test } from 'vitest';
-import { type Program, startProgram } from '../support/programs.js';
+import { expect, onTestFinished, test } from 'vitest';
+import { startUp } from '../support/up.js';
 
 const CHROMIUM_FLAGS = [
   ...[
@@ -23,33 +20,6 @@ function browserPath(): string {
     if (status === 0) return stdout.trim();
   }
   throw new Error('Expected Chromium or Google Chrome on PATH. `bash scripts/setup.sh test` installs it.');
-}
-
-async function startUp(): Promise<Program> {
-  const folder = await mkdtemp(join(tmpdir(), 'carrierarr-up-'));
-  const up = startProgram({
-    name: 'carrierarr up',
-    listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
-    args: [
-      'up',
-      '--addr',
-      '127.0.0.1:0',
-      '--grpc-addr',
-      '127.0.0.1:0',
-      '--script',
-      'scripts/mock-worker.sh',
-      '--state-dir',
-      join(folder, 'redis'),
-    ],
-    env: { MOCK_WORKER_STATE_DIR: join(folder, 'workers'), MOCK_WORKER_SPEED: '5' },
-  });
-  onTestFinished(async () => {
-    await up.stop();
-    await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
-  }, 30_000);
-  onTestFailed(() => void process.stderr.write(`\n--- carrierarr up wrote:\n${up.output().slice(-5000)}\n`));
-  await up.ready();
-  return up;
 }
 
 async function startBrowser(): Promise<Browser> {

@@ -3,12 +3,13 @@
  * `text` block below it says (`…` stands for anything).
  */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
-import { startProgram, WORKSPACE } from '../support/programs.js';
+import { expect, test } from 'vitest';
+import { WORKSPACE } from '../support/programs.js';
 import { until } from '../support/until.js';
+import { startUp } from '../support/up.js';
 
 const SHOWN_WITHIN_MS = 60_000;
 
@@ -45,29 +46,10 @@ function shell(commands: string, env: Record<string, string>): Promise<string> {
 }
 
 test('every step of the tutorial does and shows what it says', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'carrierarr-tutorial-'));
-  const up = startProgram({
-    name: 'carrierarr up',
-    listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
-    args: [
-      'up',
-      '--addr',
-      '127.0.0.1:0',
-      '--grpc-addr',
-      'off',
-      '--script',
-      'scripts/mock-worker.sh',
-      '--state-dir',
-      folder,
-    ],
-    env: { MOCK_WORKER_STATE_DIR: join(folder, 'workers'), MOCK_WORKER_SPEED: '5' },
-  });
-  onTestFinished(async () => {
-    await up.stop();
-    await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
-  }, 30_000);
-  await up.ready();
-  const env = { PATH: process.env['PATH'] ?? '', HOME: folder, CARRIERARR_URL: up.url };
+  const up = await startUp();
+  // No configuration of whoever runs this.
+  const home = join(tmpdir(), 'carrierarr-nobody');
+  const env = { PATH: process.env['PATH'] ?? '', HOME: home, CARRIERARR_URL: up.url };
 
   const steps = stepsOf(await readFile(join(WORKSPACE, 'docs/tutorials/five-minutes.md'), 'utf8'));
   expect(steps.length).toBeGreaterThan(8);
