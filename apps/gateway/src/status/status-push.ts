@@ -3,30 +3,23 @@
  *
  * Old clients get the document of all workers when something has changed, at most once a second. Clients that asked
  * for `workers` get what changed since the point they know, those that turned stale or fresh, which changes no version,
- * and everything when that cannot be told. Each text is made once, for all that need the same. What is sent is bounded in bytes per
- * second, so the larger the fleet and the more clients, the more changes one message gathers. A client whose socket is
+ * and everything when that cannot be told (status-texts.ts). What is sent is bounded in bytes per second, so the larger the fleet and the more clients, the more changes one message gathers. A client whose socket is
  * full is left out, and gets the newest when it has drained: nothing is queued for anybody.
  */
 import type { Clock, Timer } from '@carrierarr/platform';
 import type { StatusPoint } from '@carrierarr/protocol';
 import type { StatusDelta } from '@carrierarr/store';
-import { timestampOf } from '../delivery/encode.js';
 import { ByteBudget } from './byte-budget.js';
-import { documentText, statusFrame, workersFrame } from './encode.js';
 import type { StatusMetrics } from './status-metrics.js';
+import { DOCUMENT_AGE_MS_MAX, StatusTexts, type Told } from './status-texts.js';
 import type { StatusView, Step } from './status-view.js';
 
 /** Shortest time between two documents for one client, ms. */
-export const DOCUMENT_INTERVAL_MS = 1_000;
+export const DOCUMENT_INTERVAL_MS = DOCUMENT_AGE_MS_MAX;
 /** A client that may ask for `workers` has this long to do so before it gets its first document, ms. */
 export const OPT_IN_MS = 500;
 /** What a gateway sends about workers, in bytes per second, to all its clients together. */
 export const STATUS_BYTES_PER_SECOND_MAX = 64 * 1024 * 1024;
-/** Clients' points whose changes are looked up at once (others get everything instead), and that are remembered. */
-const CATCH_UPS_MAX = 64;
-/** Changes of freshness remembered. Who missed more of them gets everything. */
-const TURNS_MAX = 16;
-
 /** A connection as it is seen here. */
 export interface StatusClient {
   /** Sends or queues a text frame; nothing happens when the connection is closed. */
@@ -60,13 +53,6 @@ interface WorkersFollower {
 
 type Follower = DocumentFollower | WorkersFollower;
 
-interface CatchUp {
-  frame: Buffer;
-  point: StatusPoint;
-  /** The state of freshness that all of it tells of; undefined where it tells of what changed only. */
-  freshness: number | undefined;
-}
-
 export interface StatusPushOptions {
   view: StatusView;
   clock: Clock;
@@ -86,24 +72,14 @@ export class StatusPush {
   /** Whom to look at next, those that wait longest first. */
   readonly #owing = new Set<Follower>();
   readonly #budget: ByteBudget;
-  /** Grows with each change, of freshness too. */
-  #state = 0;
-  #freshness = 0;
-  /** Who turned stale or fresh, by the last changes of freshness, the newest last. */
-  readonly #turns: (readonly string[])[] = [];
-  /** By the state of freshness that a client knows: what it has to be told of that. */
-  readonly #turned = new Map<number, Buffer>();
-  #document: { state: number; atMs: number; text: string; frame: Buffer | undefined } | undefined;
-  #full: { state: number; frame: Buffer } | undefined;
-  #step: { step: Step; frame: Buffer | undefined } | undefined;
-  readonly #catchUps = new Map<string, Promise<CatchUp>>();
-  #catchingUp = 0;
+  readonly #texts: StatusTexts;
   #roundAtMs = Number.NEGATIVE_INFINITY;
   #round: Timer | undefined;
   #pump: Timer | undefined;
 
   constructor(options: StatusPushOptions) {
     this.#o = options;
+    this.#texts = new StatusTexts(options);
     this.#budget = new ByteBudget(
       options.bytesPerSecondMax ?? STATUS_BYTES_PER_SECOND_MAX,
       options.clock.monotonicMs(),
@@ -135,7 +111,7 @@ export class StatusPush {
   optIn(client: StatusClient, point: StatusPoint | undefined): void {
     const before = this.#followers.get(client);
     if (before !== undefined) this.#owing.delete(before);
-    const freshness = this.#freshness;
+    const { freshness } = this.#texts;
     this.#follow({ kind: 'workers', client, point, freshness, isNew: true, wasChecked: false, isCongested: false });
   }
 
@@ -165,17 +141,13 @@ export class StatusPush {
 
   /** Workers have changed. */
   changed(step: Step | 'everything'): void {
-    this.#state += 1;
-    this.#step = step === 'everything' ? undefined : { step, frame: undefined };
+    this.#texts.changed(step);
     this.#tell();
   }
 
   /** These workers have turned stale or fresh. */
   freshnessChanged(turned: readonly string[]): void {
-    this.#state += 1;
-    this.#freshness += 1;
-    this.#turns.push(turned);
-    if (this.#turns.length > TURNS_MAX) this.#turns.shift();
+    this.#texts.freshnessChanged(turned);
     this.#tell();
   }
 
@@ -188,8 +160,6 @@ export class StatusPush {
   }
 
   #tell(): void {
-    this.#catchUps.clear();
-    this.#turned.clear();
     for (const follower of this.#followers.values()) {
       if (follower.kind === 'workers' && !follower.isCongested) this.#owing.add(follower);
     }
@@ -221,11 +191,11 @@ export class StatusPush {
   // --- sending ---------------------------------------------------------------------------------------------------
 
   #owes(follower: Follower): boolean {
-    if (follower.kind === 'document') return follower.state !== this.#state;
+    if (follower.kind === 'document') return follower.state !== this.#texts.state;
     const { point } = this.#o.view;
     return (
       follower.isNew ||
-      follower.freshness !== this.#freshness ||
+      follower.freshness !== this.#texts.freshness ||
       follower.point?.epoch !== point?.epoch ||
       (follower.point?.version ?? -1) < (point?.version ?? -1)
     );
@@ -272,139 +242,56 @@ export class StatusPush {
     const isFirst = follower.state === -1;
     if (isFirst && this.#o.view.isEmpty) {
       // Nobody to tell of, and it was never told of anybody.
-      follower.state = this.#state;
+      follower.state = this.#texts.state;
       return;
     }
-    const document = this.#documentNow(isFirst);
-    document.frame ??= statusFrame(document.text, timestampOf(this.#o.clock.now()));
+    const document = this.#texts.document(isFirst);
     follower.state = document.state;
     follower.sentAtMs = nowMs;
-    this.#deliver(follower, document.frame, 'status');
-  }
-
-  /** `mayLag`: one of the last second will do, so that many that come at once do not each have it made anew. */
-  #documentNow(mayLag: boolean) {
-    const { clock, view, metrics } = this.#o;
-    const nowMs = clock.monotonicMs();
-    const made = this.#document;
-    const isRecent = made !== undefined && nowMs - made.atMs < DOCUMENT_INTERVAL_MS;
-    if (made !== undefined && isRecent && (mayLag || made.state === this.#state)) return made;
-    metrics.encoded('document');
-    const wallMs = clock.now();
-    const text = documentText(view.workers(wallMs, { gone: false }), timestampOf(wallMs));
-    this.#document = { state: this.#state, atMs: nowMs, text, frame: undefined };
-    return this.#document;
+    this.#deliver(follower, document.frame(), 'status');
   }
 
   /** Body of `GET /api/status`, at most a second old. */
   documentText(): string {
-    return this.#documentNow(true).text;
+    return this.#texts.document(true).text;
   }
 
   #sendWorkers(follower: WorkersFollower): void {
     const point = this.#o.view.point as StatusPoint;
     const { point: known, isNew } = follower;
     if (known === undefined || known.epoch !== point.epoch) {
-      this.#sendFull(follower, point);
+      this.#tellOf(follower, this.#texts.full(point));
     } else if (known.version > point.version) {
       // It comes from a gateway that is ahead, or Redis has lost something.
-      if (follower.wasChecked) return this.#sendFull(follower, point);
+      if (follower.wasChecked) return this.#tellOf(follower, this.#texts.full(point));
       follower.wasChecked = true;
       void this.#o.refresh().then(() => this.#again(follower));
     } else if (isNew) {
       this.#catchUp(follower, known);
     } else if (known.version === point.version) {
-      this.#sendTurned(follower, point);
-    } else if (this.#step !== undefined && isWithin(known, this.#step.step)) {
-      this.#step.frame ??= this.#encodeStep(this.#step.step);
-      this.#deliverTo(follower, this.#step.step.to, this.#step.frame);
+      this.#tellOf(follower, this.#texts.turned(follower.freshness, point) ?? this.#texts.full(point));
+    } else {
+      const step = this.#texts.step(known);
+      if (step === undefined) return this.#catchUp(follower, known);
+      this.#tellOf(follower, step);
       // Freshness may have changed, too: that comes by itself, as it has no version.
       if (this.#owes(follower)) this.#owing.add(follower);
-    } else {
-      this.#catchUp(follower, known);
     }
   }
 
-  #sendFull(follower: WorkersFollower, point: StatusPoint): void {
-    if (this.#full?.state !== this.#state) {
-      const { clock, view, metrics } = this.#o;
-      metrics.encoded('full');
-      const nowMs = clock.now();
-      const workers = view.workers(nowMs, { gone: true });
-      const frame = workersFrame({ ...point, full: true, workers, removed: [] }, timestampOf(nowMs));
-      this.#full = { state: this.#state, frame };
-    }
-    this.#deliverTo(follower, point, this.#full.frame, this.#freshness);
-  }
-
-  /** Tells a client that knows all changes who has turned stale or fresh, once made for all that know the same. */
-  #sendTurned(follower: WorkersFollower, point: StatusPoint): void {
-    const { clock, view, metrics } = this.#o;
-    const missed = this.#freshness - follower.freshness;
-    if (missed > this.#turns.length) return this.#sendFull(follower, point);
-    let frame = this.#turned.get(follower.freshness);
-    if (frame === undefined) {
-      metrics.encoded('freshness');
-      const nowMs = clock.now();
-      const ids = [...new Set(this.#turns.slice(this.#turns.length - missed).flat())].toSorted();
-      const workers = view.some(ids, nowMs);
-      frame = workersFrame({ ...point, full: false, workers, removed: [] }, timestampOf(nowMs));
-      this.#turned.set(follower.freshness, frame);
-    }
-    this.#deliverTo(follower, point, frame, this.#freshness);
-  }
-
-  #encodeStep({ to, changed, removed }: Step): Buffer {
-    const { clock, view, metrics } = this.#o;
-    metrics.encoded('step');
-    const nowMs = clock.now();
-    return workersFrame({ ...to, full: false, workers: view.some(changed, nowMs), removed }, timestampOf(nowMs));
-  }
-
-  /** Looks up what changed since a client's point, once for all that know the same. */
   #catchUp(follower: WorkersFollower, known: StatusPoint): void {
-    const key = `${follower.isNew ? 'new' : ''} ${known.epoch} ${known.version}`;
-    let found = this.#catchUps.get(key);
-    if (found === undefined) {
-      if (this.#catchingUp >= CATCH_UPS_MAX) return this.#sendFull(follower, this.#o.view.point as StatusPoint);
-      this.#catchingUp += 1;
-      found = this.#lookUp(known, follower.isNew).finally(() => {
-        this.#catchingUp -= 1;
-      });
-      const [oldest] = this.#catchUps.keys();
-      if (oldest !== undefined && this.#catchUps.size >= CATCH_UPS_MAX) this.#catchUps.delete(oldest);
-      this.#catchUps.set(key, found);
-    }
+    const found = this.#texts.since(known, follower.isNew);
+    if (found === undefined) return this.#tellOf(follower, this.#texts.full(this.#o.view.point as StatusPoint));
     found.then(
-      ({ frame, point, freshness }) => {
+      (told) => {
         if (this.#followers.get(follower.client) !== follower) return;
         // Another text may have been sent meanwhile, which says more than this one.
         if (follower.point !== known) return this.#again(follower);
-        this.#deliverTo(follower, point, frame, freshness);
+        this.#tellOf(follower, told);
         this.#again(follower);
       },
-      (error: unknown) => {
-        if (this.#catchUps.get(key) === found) this.#catchUps.delete(key);
-        this.#o.onError(error); // `retry` comes when Redis answers.
-      },
+      (error: unknown) => this.#o.onError(error), // `retry` comes when Redis answers.
     );
-  }
-
-  /** For a new client with those that are stale, as it cannot know: that changes without a version. */
-  async #lookUp(known: StatusPoint, isNew: boolean): Promise<CatchUp> {
-    const { clock, view, metrics } = this.#o;
-    const delta = await this.#o.changesSince(known);
-    const nowMs = clock.now();
-    const freshness = isNew || delta.full ? this.#freshness : undefined;
-    const told = new Set([...delta.workers.map(({ id }) => id), ...delta.removed]);
-    const stale =
-      isNew && !delta.full
-        ? view.workers(nowMs, { gone: true }).filter(({ id, stale: is }) => is && !told.has(id))
-        : [];
-    metrics.encoded('catch-up');
-    const { epoch, version } = delta;
-    const frame = workersFrame({ ...delta, workers: [...delta.workers, ...stale] }, timestampOf(nowMs));
-    return { frame, point: { epoch, version }, freshness };
   }
 
   #again(follower: Follower): void {
@@ -413,10 +300,9 @@ export class StatusPush {
     this.#send();
   }
 
-  /** `freshness`: which state of it the frame tells of, if it tells of all that is to be told of that. */
-  #deliverTo(follower: WorkersFollower, point: StatusPoint, frame: Buffer, freshness = follower.freshness): void {
+  #tellOf(follower: WorkersFollower, { frame, point, freshness }: Told): void {
     follower.point = point;
-    follower.freshness = freshness;
+    if (freshness !== undefined) follower.freshness = freshness;
     follower.isNew = false;
     this.#deliver(follower, frame, 'workers');
   }
@@ -426,8 +312,4 @@ export class StatusPush {
     this.#o.metrics.sent(type, frame.length);
     client.send(frame);
   }
-}
-
-function isWithin(point: StatusPoint, { from, to }: Step): boolean {
-  return point.epoch === from.epoch && point.version >= from.version && point.version < to.version;
 }
