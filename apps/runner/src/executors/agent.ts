@@ -121,11 +121,9 @@ class AgentRun implements Run {
   }
 
   kill(): void {
-    const isFirst = !this.#isGivenUp;
     this.#isGivenUp = true;
     this.#resumed.resolve();
     this.#end(undefined);
-    if (isFirst) void this.#remove();
   }
 
   pause(): void {
