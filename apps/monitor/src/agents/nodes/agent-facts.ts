@@ -11,7 +11,9 @@ import {
   interruptionSchema,
   lastSeenMs,
   type Liveness,
+  type NodeHeartbeat,
   type NodeRecord,
+  type NodeStatusRecord,
   type NodeTypeName,
   type WorkerMetrics,
   type WorkerRecord,
@@ -38,6 +40,13 @@ export interface AgentFacts {
   metrics: WorkerMetrics | undefined;
 }
 
+/** What changes a row at once, where the rest waits for other changes. */
+const SHARP = [
+  ...(['node', 'liveness', 'connected', 'type', 'health', 'version', 'draining'] as const),
+  ...(['idleSinceMs', 'interruption'] as const),
+] as const satisfies readonly (keyof AgentFacts)[];
+type SharpFacts = Pick<AgentFacts, (typeof SHARP)[number]>;
+
 export interface Judged {
   liveness: Liveness;
   /** It has a stream. */
@@ -56,8 +65,10 @@ export function factsOf(node: NodeRecord, judged: Judged, before: AgentFacts | u
   const { liveness, connected, nowMs } = judged;
   const living = isLiving(liveness);
   const seenMs = lastSeenMs(node);
-  const sharp = {
-    ...{ node: node.name, liveness, connected },
+  const sharp: SharpFacts = {
+    node: node.name,
+    liveness,
+    connected,
     type: node.registration?.type ?? 'NODE_TYPE_UNSPECIFIED',
     health: healthOf(node),
     version: node.registration?.agent_version ?? '',
@@ -66,10 +77,10 @@ export function factsOf(node: NodeRecord, judged: Judged, before: AgentFacts | u
     interruption: living ? interruptionOf(node) : undefined,
   };
   if (before !== undefined) {
-    const { seenMs: shownMs, metrics, ...sharpBefore } = before;
-    const isRecent = living ? nowMs - shownMs < MOVING_MS : shownMs === seenMs;
-    const hasMetrics = (metrics === undefined) === (!living || metricsOf(node) === undefined);
-    if (isRecent && hasMetrics && isDeepStrictEqual(sharp, sharpBefore)) return before;
+    const isRecent = living ? nowMs - before.seenMs < MOVING_MS : before.seenMs === seenMs;
+    const hasMetrics = (before.metrics === undefined) === (!living || measuredBy(node)?.resources === undefined);
+    // Of thousands of nodes, each second or two: no copies.
+    if (isRecent && hasMetrics && SHARP.every((field) => isDeepStrictEqual(sharp[field], before[field]))) return before;
   }
   return { ...sharp, seenMs, metrics: living ? metricsOf(node) : undefined };
 }
@@ -94,8 +105,13 @@ function interruptionOf({ status }: NodeRecord): Interruption | undefined {
   return interruptionSchema.safeParse({ kind, detail, ...(isTime && { at: new Date(at).toISOString() }) }).data;
 }
 
-function metricsOf({ status, heartbeat }: NodeRecord): WorkerMetrics | undefined {
-  const newest = (heartbeat?.received_ms ?? 0) > (status?.received_ms ?? 0) ? heartbeat : status;
+/** What was said last of how the machine is. */
+function measuredBy({ status, heartbeat }: NodeRecord): NodeStatusRecord | NodeHeartbeat | undefined {
+  return (heartbeat?.received_ms ?? 0) > (status?.received_ms ?? 0) ? heartbeat : status;
+}
+
+function metricsOf(node: NodeRecord): WorkerMetrics | undefined {
+  const newest = measuredBy(node);
   const { resources } = newest ?? {};
   if (newest === undefined || resources === undefined) return undefined;
   const { gpus } = newest;

@@ -121,19 +121,18 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
     const connected = view.isStreaming(node);
     const liveness = shownLiveness(node, view, factsBefore, before?.seenMs);
     const facts = factsOf(node, { liveness, connected, staleMs: view.limits.staleMs, nowMs }, factsBefore);
-    const now: Shown = {
-      facts,
-      row,
-      own: worker === undefined ? saidByItself(node) : undefined,
-      seenMs: lastSeenMs(node),
-    };
+    const own = worker === undefined ? saidByItself(node) : undefined;
+    const seenMs = lastSeenMs(node);
+    const isSame = before !== undefined && before.facts === facts && before.row === row && before.own === own;
+    // Kept as it is where it can be: what is made anew at each look outlives the young generation, thousands of times.
+    const now: Shown = isSame && before.seenMs === seenMs ? before : { facts, row, own, seenMs };
     shown.set(node.key, now);
     rows.set(row, facts);
     counts[liveness] += 1;
     const target = worker?.target ?? node.name;
     const event = eventOf(factsBefore?.liveness, liveness);
     if (event !== undefined) events.push({ kind: event, node: node.name, target });
-    if (facts !== factsBefore || before === undefined || before.row !== row || before.own !== now.own) {
+    if (!isSame) {
       const record = worker === undefined ? rowOfNode(node, facts) : withAgent(worker, facts);
       if (!isDeepStrictEqual(record, memory.published.get(row))) upserts.push(record);
     }
@@ -141,7 +140,7 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
     if (!isExpected(node, worker)) continue;
     const bad = isSurelyDead(node, view);
     members.push({ name: node.key, group: '', wasReady: true, bad });
-    if (bad) deaths.push({ node, target, isStreaming: connected, seenMs: now.seenMs });
+    if (bad) deaths.push({ node, target, isStreaming: connected, seenMs });
   }
 
   const removed: string[] = [];
