@@ -2,7 +2,7 @@
  * Whether a node lives: a pure function of times. Silence counts only while somebody was there to hear: after the
  * broker was away, or all monitors were, it begins anew, so that nobody is held for dead because nobody listened.
  */
-import type { HealthStateName, NodeChannel, NodeRecord } from './node-record.js';
+import { type HealthStateName, NODE_CHANNELS, type NodeChannel, type NodeRecord } from './node-record.js';
 
 export const LIVENESS_STATES = ['healthy', 'degraded', 'unhealthy', 'stale', 'dead'] as const;
 /** `stale`: not heard of for a while. `dead`: for so long that it counts as gone. Otherwise what it says of itself. */
@@ -25,19 +25,24 @@ const HEALTH: Readonly<Record<HealthStateName, Liveness>> = {
 
 /** When it was last heard of on any channel, epoch ms; 0 for never. */
 export function lastSeenMs({ seenMs }: Pick<NodeRecord, 'seenMs'>): number {
-  return Math.max(0, ...Object.values(seenMs));
+  let lastMs = 0;
+  for (const channel of NODE_CHANNELS) lastMs = Math.max(lastMs, seenMs[channel] ?? 0);
+  return lastMs;
 }
 
 /**
  * How long it has been silent though somebody listened, ms. Of several channels the shortest silence counts. On one
  * that nobody listens to, its silence says nothing, so then it is 0.
  */
-export function silenceMs(node: Pick<NodeRecord, 'seenMs'>, listening: ListeningSince, nowMs: number): number {
-  const silences = Object.entries(node.seenMs).map(([channel, seen]) => {
-    const since = listening[channel as NodeChannel];
-    return since === undefined ? 0 : nowMs - Math.max(seen, since);
-  });
-  return silences.length === 0 ? 0 : Math.max(0, Math.min(...silences));
+export function silenceMs({ seenMs }: Pick<NodeRecord, 'seenMs'>, listening: ListeningSince, nowMs: number): number {
+  let shortestMs = Infinity;
+  for (const channel of NODE_CHANNELS) {
+    const seen = seenMs[channel];
+    if (seen === undefined) continue;
+    const since = listening[channel];
+    shortestMs = Math.min(shortestMs, since === undefined ? 0 : nowMs - Math.max(seen, since));
+  }
+  return shortestMs === Infinity ? 0 : Math.max(0, shortestMs);
 }
 
 /** What it says of itself: the newer one of status and heartbeat counts. */

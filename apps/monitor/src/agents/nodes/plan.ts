@@ -113,13 +113,14 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
   const forget: string[] = [];
   const counts = Object.fromEntries(LIVENESS_STATES.map((state) => [state, 0])) as Record<Liveness, number>;
 
-  for (const node of sorted(nodes)) {
+  const judgedSince = sinceBoth(view.listening, view.termStartMs);
+  for (const node of sorted(nodes, memory.shown)) {
     const worker = workerOf(node, workers, rows);
     const row = worker?.id ?? node.key;
     const before = memory.shown.get(node.key);
     const factsBefore = before?.facts ?? memory.inherited.get(row);
     const connected = view.isStreaming(node);
-    const liveness = shownLiveness(node, view, factsBefore, before?.seenMs);
+    const liveness = shownLiveness(node, view, judgedSince, factsBefore, before?.seenMs);
     const facts = factsOf(node, { liveness, connected, staleMs: view.limits.staleMs, nowMs }, factsBefore);
     const own = worker === undefined ? saidByItself(node) : undefined;
     const seenMs = lastSeenMs(node);
@@ -138,7 +139,7 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
     }
     if (silenceMs(node, view.listening, nowMs) >= FORGET_MS && liveness === 'dead') forget.push(node.key);
     if (!isExpected(node, worker)) continue;
-    const bad = isSurelyDead(node, view);
+    const bad = isSurelyDead(node, view, judgedSince);
     members.push({ name: node.key, group: '', wasReady: true, bad });
     if (bad) deaths.push({ node, target, isStreaming: connected, seenMs });
   }
@@ -163,26 +164,41 @@ function saidByItself({ registration }: NodeRecord): string {
 }
 
 /** Always in one order: where two nodes would be one worker, it is always the same one. */
-function sorted(nodes: ReadonlyMap<string, NodeRecord>): NodeRecord[] {
-  return [...nodes.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1));
+function sorted(nodes: ReadonlyMap<string, NodeRecord>, before: ReadonlyMap<string, unknown>): NodeRecord[] {
+  // Those of the last look are in order already, which makes this cheap.
+  const keys: string[] = [];
+  for (const key of before.keys()) if (nodes.has(key)) keys.push(key);
+  for (const key of nodes.keys()) if (!before.has(key)) keys.push(key);
+  return keys.toSorted().flatMap((key) => nodes.get(key) ?? []);
 }
 
 /** The worker that a node is: by its instance id, else the one that a script manages under its name. */
 function workerOf(
-  node: NodeRecord,
+  { key, name, registration }: NodeRecord,
   workers: ReadonlyMap<string, WorkerRecord>,
   taken: ReadonlyMap<string, unknown>,
 ): WorkerRecord | undefined {
-  const ids = [node.key, node.registration?.instance_id ?? ''];
-  const byId = [...ids, ...ids.map(scriptIdOf)].map((id) => workers.get(id)).find((worker) => worker !== undefined);
+  const instance = registration?.instance_id ?? '';
+  const byId =
+    workers.get(key) ??
+    workers.get(instance) ??
+    workers.get(scriptIdOf(key)) ??
+    (instance === '' ? undefined : workers.get(scriptIdOf(instance)));
   if (byId !== undefined && !taken.has(byId.id)) return byId;
-  const byName = workers.get(scriptIdOf(node.name));
+  const byName = workers.get(scriptIdOf(name));
   return byName?.source === SCRIPT_SOURCE && !taken.has(byName.id) ? byName : undefined;
+}
+
+/** Since when somebody has listened and this leader has led. */
+function sinceBoth(listening: ListeningSince, termStartMs: number): ListeningSince {
+  const entries = Object.entries(listening).map(([channel, ms]) => [channel, Math.max(ms, termStartMs)]);
+  return Object.fromEntries(entries) as ListeningSince;
 }
 
 function shownLiveness(
   node: NodeRecord,
   view: NodesView,
+  judgedSince: ListeningSince,
   before: AgentFacts | undefined,
   exactMs: number | undefined,
 ): Liveness {
@@ -191,17 +207,14 @@ function shownLiveness(
   const seenMs = lastSeenMs(node);
   const isUnheard = before !== undefined && seenMs <= (exactMs ?? before.seenMs);
   if (before?.liveness === 'dead' && isUnheard) return 'dead';
-  if (liveness === 'dead' && !isSurelyDead(node, view)) return 'stale';
+  if (liveness === 'dead' && !isSurelyDead(node, view, judgedSince)) return 'stale';
   if (before?.liveness === 'stale' && isUnheard && isLiving(liveness)) return 'stale';
   return liveness;
 }
 
 /** Silent for a whole period in which it was listened for, and this leader led. */
-function isSurelyDead(node: NodeRecord, { listening, limits, termStartMs, nowMs }: NodesView): boolean {
-  const since = Object.fromEntries(
-    Object.entries(listening).map(([channel, ms]) => [channel, Math.max(ms, termStartMs)]),
-  ) as ListeningSince;
-  return livenessOf(node, since, limits, nowMs) === 'dead';
+function isSurelyDead(node: NodeRecord, { limits, nowMs }: NodesView, judgedSince: ListeningSince): boolean {
+  return silenceMs(node, judgedSince, nowMs) >= limits.deadMs;
 }
 
 /** Whether anybody expects to hear of it: not of a machine that is stopped, or gone, and not of one that never came. */
