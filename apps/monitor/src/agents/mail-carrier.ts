@@ -163,17 +163,18 @@ export class MailCarrier {
       const known = this.#known.get(execution);
       return isTidying || known === undefined || streams.find(known.node) !== undefined;
     });
-    const ofStream = new Map<AgentStream, Mail[]>([...this.#states.keys()].map((stream) => [stream, []]));
+    // Most of thousands of agents run nothing.
+    const ofStream = new Map<AgentStream, Mail[]>();
+    for (const [stream, { running }] of this.#states) if (running.size > 0) ofStream.set(stream, []);
     const local: string[] = [];
     for (let i = 0; i < wanted.length; i += PER_CALL_MAX) {
       for (const found of await this.#read(wanted.slice(i, i + PER_CALL_MAX))) {
         const stream = streams.find(found.node);
-        const mails = stream === undefined ? undefined : ofStream.get(stream);
-        if (mails === undefined) {
+        if (stream === undefined || !this.#states.has(stream)) {
           if (!found.hasLease) await this.#drop(found.execution, found.fence);
           continue;
         }
-        mails.push(found);
+        ofStream.set(stream, [...(ofStream.get(stream) ?? []), found]);
         local.push(found.execution);
       }
     }
