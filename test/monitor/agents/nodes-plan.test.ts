@@ -378,3 +378,52 @@ it('5,000 nodes that say something every half a minute change no row and little 
   // A look comes every 1.5 s. Measured: some tens of ms.
   expect(user / 1000).toBeLessThan(500);
 });
+
+/** What happens to one node, or to everybody's view of it, between two looks. */
+const happening = fc.record({
+  afterMs: fc.constantFrom(1_500, 40_000, limits.staleMs, 200_000, MOVING_MS),
+  /** Whom something is heard of, and how idle it says it is. */
+  heard: fc.option(fc.record({ key: fc.constantFrom('a', 'b', 'c'), idle: fc.constantFrom(0, 60) }), {
+    nil: undefined,
+  }),
+  isHeardByBrokerAlone: fc.boolean(),
+  streams: fc.boolean(),
+  machineState: fc.constantFrom('running', 'stopped', undefined),
+  isListening: fc.boolean(),
+});
+
+it('what is taken over from the look before is what would be found anew', () => {
+  fc.assert(
+    fc.property(fc.array(happening, { minLength: 1, maxLength: 12 }), (happenings) => {
+      let nodes = new Map(['a', 'b', 'c'].map((key) => [key, node(key)]));
+      let machines: WorkerRecord[] = [];
+      let [taken, anew] = [nothing, nothing];
+      let nowMs = NOW_MS;
+      for (const { afterMs, heard, isHeardByBrokerAlone, streams, machineState, isListening } of happenings) {
+        nowMs += afterMs;
+        const before = heard && nodes.get(heard.key);
+        if (heard !== undefined && before !== undefined) {
+          const said = isHeardByBrokerAlone
+            ? { seenMs: { ...before.seenMs, amqp: nowMs } }
+            : {
+                seenMs: { ...before.seenMs, grpc: nowMs },
+                status: status({ received_ms: nowMs, idle_seconds: heard.idle }),
+              };
+          nodes = new Map(nodes).set(heard.key, { ...before, ...said });
+        }
+        if ((machines[0]?.state ?? undefined) !== machineState)
+          machines = machineState === undefined ? [] : [machine('a', { state: machineState })];
+        const listening = isListening ? { grpc: 0, amqp: 0 } : {};
+        const shared = { machines, listening, nowMs, isStreaming: () => streams };
+        const takenPlan = planNodes(view([...nodes.values()], shared), taken);
+        const copies = structuredClone([...nodes.values()]);
+        const anewPlan = planNodes(view(copies, { ...shared, machines: structuredClone(machines) }), anew);
+        [taken, anew] = [takenPlan.memory, anewPlan.memory];
+        const { memory: _taken, ...found } = takenPlan;
+        const { memory: _anew, ...expected } = anewPlan;
+        expect(found).toEqual(expected);
+      }
+    }),
+    { numRuns: 100 },
+  );
+});

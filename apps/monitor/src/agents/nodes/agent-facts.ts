@@ -85,6 +85,13 @@ export function factsOf(node: NodeRecord, judged: Judged, before: AgentFacts | u
   return { ...sharp, seenMs, metrics: living ? metricsOf(node) : undefined };
 }
 
+/** Until when the facts of a node stay as they are unless something is heard of it, or it falls silent; epoch ms. */
+export function factsHoldUntilMs({ status }: NodeRecord, facts: AgentFacts, staleMs: number): number {
+  if (!isLiving(facts.liveness)) return Infinity;
+  const idleUntilMs = facts.idleSinceMs === undefined || status === undefined ? Infinity : status.received_ms + staleMs;
+  return Math.min(facts.seenMs + MOVING_MS, idleUntilMs);
+}
+
 function idleSinceMs(
   { status }: NodeRecord,
   { staleMs, nowMs }: Judged,
