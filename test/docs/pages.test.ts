@@ -1,4 +1,5 @@
 /** Pages that promise to have everything: each row is held against the code. */
+import { accessSync, constants } from 'node:fs';
 import { agentSchema } from '@carrierarr/agent';
 import { upSchema } from '@carrierarr/cli';
 import { type ConfigSchema, resolveKeys } from '@carrierarr/platform';
@@ -92,3 +93,11 @@ it.each([MIGRATION, TROUBLE, CAPACITY, 'docs/how-to/backup-and-restore.md'])(
     expect(named.filter((flag) => !known.has(flag))).toEqual([]);
   },
 );
+
+it('the page on images calls scripts that can be executed', () => {
+  const called = [...readRepository('docs/how-to/build-images.md').matchAll(/^sudo (\S+\.sh)/gm)].map(
+    (match) => match[1],
+  );
+  expect(called).toEqual(['deploy/images/make-base.sh']);
+  for (const path of called) accessSync(new URL(`../../${path}`, import.meta.url), constants.X_OK);
+});

@@ -147,6 +147,10 @@ export class Leading {
       this.#inFlight.stop();
       await Promise.all([observer.stop(), this.#reconciler?.drained(), following]);
       this.#nodes.stop();
+      // The next leader shows its own: what this one saw would be an alert for as long as the process lives.
+      const { halted, orphans } = this.#o.metrics.reconcile;
+      halted.set(0);
+      orphans.set(0);
     }
   }
 

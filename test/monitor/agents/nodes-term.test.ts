@@ -117,6 +117,8 @@ describe('a machine with an agent', () => {
 describe('a dead node', () => {
   it('is told of, and is not ended unless that is asked for', async () => {
     const term = await site.lead({ nodes: { limits: SHORT } });
+    // From 0 on: Prometheus sees no increase in a count that begins with the first event.
+    expect(await term.metric('carrierarr_monitor_node_events_total', { kind: 'dead' })).toBe(0);
     await joins('bare-1');
     await rowWith('bare-1', ({ state }) => state === 'unreachable');
     expect(await term.metric('carrierarr_monitor_nodes', { liveness: 'dead' })).toBe(1);
@@ -144,7 +146,7 @@ describe('a dead node', () => {
       'it to be dead for the next leader, too',
       async () => (await next.metric('carrierarr_monitor_nodes', { liveness: 'dead' })) === 1,
     );
-    expect(await next.metric('carrierarr_monitor_dead_nodes_ended_total')).toBe(0);
+    expect(await next.metric('carrierarr_monitor_dead_nodes_ended_total')).toBeUndefined();
     expect(await endings()).toHaveLength(1);
 
     await site.registry.beat('host-1');

@@ -191,6 +191,12 @@ describe('a poller', () => {
     expect(await metric(context.registry, 'carrierarr_monitor_source_age_seconds', { source: 'ec2/test' })).toBe(12);
     await poller.stop();
     expect(await metric(context.registry, 'carrierarr_monitor_source_age_seconds')).toBeUndefined();
+    expect(await workers('running')).toBeUndefined();
+  });
+
+  it('counts failed polls from 0 on, so that the first one is seen as an increase', async () => {
+    await start();
+    expect(await metric(context.registry, 'carrierarr_monitor_poll_errors_total', { source: 'ec2/test' })).toBe(0);
   });
 
   it('stops in the middle of a poll, and does nothing after', async () => {

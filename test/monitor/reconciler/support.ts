@@ -153,7 +153,9 @@ export async function installation(redis: TestRedis) {
         const matching = found?.values.filter((value) =>
           Object.entries(labels).every(([label, text]) => (value.labels as Record<string, unknown>)[label] === text),
         );
-        return matching?.reduce((sum, { value }) => sum + value, 0);
+        // Undefined where nothing was ever counted: Prometheus tells that from 0, too.
+        if (matching === undefined || matching.length === 0) return undefined;
+        return matching.reduce((sum, { value }) => sum + value, 0);
       },
       /** Resolves when nothing waits and nothing is under way. */
       async quiet() {

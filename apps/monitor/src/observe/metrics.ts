@@ -19,11 +19,19 @@ export function createObserveMetrics(registry: Registry) {
       }
     },
   });
+  const pollErrors = new Counter({
+    name: 'carrierarr_monitor_poll_errors_total',
+    help: 'Polls that failed; they change nothing of what is known.',
+    labelNames: ['source'],
+    registers,
+  });
   return {
     sourceAge,
     /** Shows a source's age from now on; `undefined` stands for no poll yet. Returns what ends that. */
     showAge(source: string, age: () => number | undefined): () => void {
       ages.set(source, age);
+      // Prometheus sees no increase in a count that begins with the first failure.
+      pollErrors.inc({ source }, 0);
       return () => void ages.delete(source);
     },
     pollSeconds: new Histogram({
@@ -33,12 +41,7 @@ export function createObserveMetrics(registry: Registry) {
       buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
       registers,
     }),
-    pollErrors: new Counter({
-      name: 'carrierarr_monitor_poll_errors_total',
-      help: 'Polls that failed; they change nothing of what is known.',
-      labelNames: ['source'],
-      registers,
-    }),
+    pollErrors,
     publishErrors: new Counter({
       name: 'carrierarr_monitor_publish_errors_total',
       help: 'Times that the result of a poll could not be published and was tried again.',

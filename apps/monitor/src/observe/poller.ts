@@ -111,6 +111,10 @@ export class Poller {
     this.#current?.abort(reason);
     await this.#loop;
     this.#hideAge?.();
+    // The next leader shows them now.
+    const { workers } = this.#options.metrics;
+    for (const state of this.#shownStates) workers.remove({ source: this.source, state });
+    this.#shownStates = new Set();
   }
 
   /** Polls soon. Several calls are one; during a poll it means another one after it. */

@@ -1,6 +1,7 @@
 /** What judging nodes counts. Only a leader judges: elsewhere the gauges are 0. */
 import { LIVENESS_STATES } from '@carrierarr/protocol';
 import { Counter, Gauge, type Registry } from 'prom-client';
+import { NODE_EVENT_KINDS } from './plan.js';
 
 export type NodesMetrics = ReturnType<typeof createNodesMetrics>;
 
@@ -16,16 +17,19 @@ export function createNodesMetrics(registry: Registry) {
     for (const liveness of LIVENESS_STATES) nodes.set({ liveness }, 0);
   };
   clear();
+  const events = new Counter({
+    name: 'carrierarr_monitor_node_events_total',
+    help: 'What happened to nodes: joined, stale, dead, back, left.',
+    labelNames: ['kind'],
+    registers,
+  });
+  // Prometheus sees no increase in a count that begins with the first event: many nodes that die at once would raise no alert.
+  for (const kind of NODE_EVENT_KINDS) events.inc({ kind }, 0);
   return {
     nodes,
     /** This monitor leads no more. */
     clear,
-    events: new Counter({
-      name: 'carrierarr_monitor_node_events_total',
-      help: 'What happened to nodes: joined, stale, dead, back, left.',
-      labelNames: ['kind'],
-      registers,
-    }),
+    events,
     ended: new Counter({
       name: 'carrierarr_monitor_dead_nodes_ended_total',
       help: 'Commands given to end dead nodes (--auto-terminate-dead), by verb and by what the queue answered.',

@@ -64,8 +64,10 @@ export interface NodesMemory {
   halts: HaltMemory;
 }
 
+export const NODE_EVENT_KINDS = ['joined', 'stale', 'dead', 'back', 'left'] as const;
+
 export interface NodeEvent {
-  kind: 'joined' | 'stale' | 'dead' | 'back' | 'left';
+  kind: (typeof NODE_EVENT_KINDS)[number];
   node: string;
   target: string;
 }

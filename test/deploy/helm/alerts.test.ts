@@ -1,0 +1,204 @@
+/** The chart's alerts as Prometheus evaluates them: each fires for what it is about, and for nothing just short of it. */
+import { describe, expect, test } from 'vitest';
+import { stringify } from 'yaml';
+import { helmMissing } from '../../support/deploy-tools.js';
+import { promtool, promtoolMissing } from '../../support/promtool.js';
+import { find, render, RENDER_MS } from './chart.js';
+import { onDisk } from './on-disk.js';
+
+/** Samples are a minute apart. Long enough for the longest `for`, an hour. */
+const MINUTES = 100;
+/** Of each alert the values by series, as promtool writes them (`0+2x100` grows by 2 a minute), and the labels that it has beside its severity. */
+interface Case {
+  fires: Record<string, string>;
+  quiet: Record<string, string>;
+  labels?: Record<string, string>;
+}
+const steady = (value: number) => `${value}+0x${MINUTES}`;
+/** A counter that grew once, a few minutes before the end. */
+const jump = (by: number) => `0+0x${MINUTES - 6} ${by}+0x5`;
+
+const runners = { 'carrierarr_build_info{program="runner"}': steady(1) };
+const gateways = { 'carrierarr_build_info{program="gateway"}': steady(1) };
+/** A counter that must not grow at all. */
+const never = (series: string): Case => ({ fires: { [series]: jump(1) }, quiet: { [series]: steady(7) } });
+
+const CASES: Record<string, Case> = {
+  CarrierarrGatewayMissing: { fires: runners, quiet: gateways, labels: { namespace: 'fleet', program: 'gateway' } },
+  CarrierarrRunnerMissing: { fires: gateways, quiet: runners, labels: { namespace: 'fleet', program: 'runner' } },
+  CarrierarrNobodyLeads: {
+    fires: { 'carrierarr_monitor_leader{monitor="1"}': steady(0), 'carrierarr_monitor_leader{monitor="2"}': steady(0) },
+    quiet: { 'carrierarr_monitor_leader{monitor="1"}': steady(0), 'carrierarr_monitor_leader{monitor="2"}': steady(1) },
+  },
+  CarrierarrCommandsWait: {
+    fires: latency({ within30: 9, over30: 1 }),
+    quiet: latency({ within30: 99, over30: 1 }),
+  },
+  CarrierarrCommandsUnannounced: {
+    fires: { carrierarr_gateway_unannounced_commands_total: `0+1x${MINUTES}` },
+    quiet: { carrierarr_gateway_unannounced_commands_total: steady(3) },
+  },
+  CarrierarrCommandsLost: never('carrierarr_runner_lost_reaped_total'),
+  CarrierarrOutputLost: never('carrierarr_runner_lost_entries_total'),
+  CarrierarrOutputBlocked: {
+    fires: { carrierarr_runner_backpressure_pauses_total: `0+1x${MINUTES}` },
+    // Over before it is worth a word.
+    quiet: { carrierarr_runner_backpressure_pauses_total: jump(1) },
+  },
+  CarrierarrClientGaps: never('carrierarr_gateway_client_gaps_total'),
+  CarrierarrSubscriptionSilent: {
+    fires: { carrierarr_gateway_probe_failures_total: jump(4) },
+    quiet: { carrierarr_gateway_probe_failures_total: jump(1) },
+  },
+  CarrierarrStatusOld: {
+    fires: { carrierarr_gateway_status_age_seconds: steady(61) },
+    quiet: { carrierarr_gateway_status_age_seconds: steady(59) },
+  },
+  CarrierarrGatewayNearlyFull: {
+    fires: { carrierarr_gateway_connections: steady(16_001) },
+    quiet: { carrierarr_gateway_connections: steady(16_000) },
+  },
+  CarrierarrPollsFail: {
+    fires: { 'carrierarr_monitor_poll_errors_total{source="ec2/eu-central-1"}': `0+1x${MINUTES}` },
+    quiet: { 'carrierarr_monitor_poll_errors_total{source="ec2/eu-central-1"}': jump(1) },
+    labels: { source: 'ec2/eu-central-1' },
+  },
+  CarrierarrSourceStale: {
+    fires: { 'carrierarr_monitor_source_age_seconds{source="script"}': steady(601) },
+    quiet: { 'carrierarr_monitor_source_age_seconds{source="script"}': steady(599) },
+    labels: { source: 'script' },
+  },
+  CarrierarrRepairHalted: {
+    fires: { carrierarr_monitor_halted_groups: steady(1) },
+    quiet: { carrierarr_monitor_halted_groups: steady(0) },
+  },
+  CarrierarrReconcilerBehind: {
+    fires: { 'workqueue_depth{name="reconciler"}': steady(101) },
+    quiet: { 'workqueue_depth{name="reconciler"}': steady(100) },
+    labels: { name: 'reconciler' },
+  },
+  CarrierarrOrphans: {
+    fires: { carrierarr_monitor_orphans: steady(1) },
+    // Looked after within the hour.
+    quiet: { carrierarr_monitor_orphans: `0+0x${MINUTES - 50} 1+0x49` },
+  },
+  CarrierarrAgentsSilent: {
+    fires: nodes({ alive: 7, stale: 3 }),
+    // Those that are dead for long are no part of the fleet.
+    quiet: nodes({ alive: 8, stale: 2, dead: 90 }),
+  },
+  CarrierarrAgentsDie: {
+    fires: { 'carrierarr_monitor_node_events_total{kind="dead"}': jump(5) },
+    quiet: {
+      'carrierarr_monitor_node_events_total{kind="dead"}': jump(2),
+      'carrierarr_monitor_node_events_total{kind="left"}': jump(20),
+    },
+  },
+  CarrierarrAgentsDiedAtOnce: {
+    fires: { carrierarr_monitor_mass_death: steady(1) },
+    quiet: { carrierarr_monitor_mass_death: steady(0) },
+  },
+  CarrierarrRabbitmqAway: {
+    fires: {
+      'carrierarr_monitor_rabbitmq_consuming{monitor="1"}': steady(1),
+      'carrierarr_monitor_rabbitmq_consuming{monitor="2"}': steady(0),
+    },
+    quiet: { 'carrierarr_monitor_rabbitmq_consuming{monitor="1"}': steady(1) },
+  },
+  CarrierarrAgentsRefused: {
+    fires: { 'carrierarr_agents_refused_total{reason="token"}': `0+3x${MINUTES}` },
+    quiet: {
+      'carrierarr_agents_refused_total{reason="token"}': `0+1x${MINUTES}`,
+      // A monitor that stops refuses for that reason, and the agents go to another one.
+      'carrierarr_agents_refused_total{reason="unavailable"}': `0+9x${MINUTES}`,
+    },
+    labels: { reason: 'token' },
+  },
+  CarrierarrAgentResultsDropped: never('carrierarr_agents_results_dropped_total'),
+};
+
+/** So many commands a minute that started within 30 s, and later. */
+function latency({ within30, over30 }: { within30: number; over30: number }): Record<string, string> {
+  const bucket = (le: string, each: number) => [
+    `carrierarr_runner_start_latency_seconds_bucket{le="${le}"}`,
+    `0+${each}x${MINUTES}`,
+  ];
+  const all = within30 + over30;
+  return Object.fromEntries([bucket('30', within30), bucket('60', all), bucket('+Inf', all)]) as Record<string, string>;
+}
+
+function nodes(counts: Record<string, number>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(counts).map(([liveness, number]) => [
+      `carrierarr_monitor_nodes{liveness="${liveness}"}`,
+      steady(number),
+    ]),
+  );
+}
+
+/** The series as Prometheus scrapes it from a pod of a release. */
+function scraped(series: string, release: { namespace: string; pod: string }): string {
+  const labels = Object.entries(release).map(([name, value]) => `${name}="${value}"`);
+  const [name, own] = series.split(/[{}]/);
+  return `${name}{${[...(own ? [own] : []), ...labels].join(', ')}}`;
+}
+const OURS = { namespace: 'fleet', pod: 'main-carrierarr-monitor-0' };
+/** Whose troubles are nobody's here. */
+const OTHERS = { namespace: 'elsewhere', pod: 'main-carrierarr-monitor-0' };
+const input = (series: Record<string, string>, release = OURS) =>
+  Object.entries(series).map(([name, values]) => ({ series: scraped(name, release), values }));
+
+interface Rule {
+  alert: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+}
+
+/** What a release has Prometheus evaluate. */
+async function rules(): Promise<Rule[]> {
+  const objects = await render('default', { 'metrics.prometheusRule.enabled': true });
+  const [group] = find(objects, 'PrometheusRule', 'main-carrierarr').spec['groups'] as { rules: Rule[] }[];
+  return group?.rules ?? [];
+}
+/** Path of a file of rules as Prometheus itself reads it. */
+const fileOf = (some: readonly Rule[]) => onDisk(stringify({ groups: [{ name: 'carrierarr', rules: some }] }));
+
+describe.skipIf(helmMissing !== undefined || promtoolMissing !== undefined)('Prometheus', () => {
+  test(
+    'takes the rules as they are',
+    async () => {
+      const known = await rules();
+      expect(await promtool('check', 'rules', fileOf(known))).toContain(`SUCCESS: ${known.length} rules found`);
+      expect(Object.keys(CASES)).toEqual(known.map(({ alert }) => alert));
+    },
+    RENDER_MS,
+  );
+
+  test.each(Object.entries(CASES))(
+    '%s fires when it should, and not for a little less or for somebody else',
+    async (alert, { fires, quiet, labels = {} }) => {
+      const rule = (await rules()).find((each) => each.alert === alert);
+      if (rule === undefined) throw new Error(`The chart has no alert ${alert}.`);
+      const summary = rule.annotations['summary']?.replaceAll(
+        /\{\{ \$labels\.(\w+) \}\}/g,
+        (_, label: string) => labels[label] ?? '',
+      );
+      const expected = {
+        exp_labels: { ...rule.labels, ...labels },
+        exp_annotations: { ...rule.annotations, summary },
+      };
+      const evaluated = (exp_alerts: unknown[]) => [{ eval_time: `${MINUTES}m`, alertname: alert, exp_alerts }];
+      const tests = [
+        { interval: '1m', input_series: input(fires), alert_rule_test: evaluated([expected]) },
+        {
+          interval: '1m',
+          input_series: [...input(quiet), ...(alert.endsWith('Missing') ? [] : input(fires, OTHERS))],
+          alert_rule_test: evaluated([]),
+        },
+      ];
+      const file = onDisk(stringify({ rule_files: [fileOf([rule])], evaluation_interval: '1m', tests }));
+      await expect(promtool('test', 'rules', file)).resolves.toContain('SUCCESS');
+    },
+    RENDER_MS,
+  );
+});
