@@ -1,14 +1,21 @@
 /** The status as clients get it, each text made once for everybody. */
-import type { SeenWorker, StatusDocument, StatusPoint } from '@carrierarr/protocol';
+import type { SeenWorker, StatusPoint } from '@carrierarr/protocol';
+import { jsonPiece, type Row } from './worker-rows.js';
 
-/** Body of `GET /api/status`. */
-export function documentText(workers: SeenWorker[], timestamp: string): string {
-  return JSON.stringify({ workers, timestamp } satisfies StatusDocument);
+const DOCUMENT_START = jsonPiece('{"workers":[');
+const documentEnd = (timestamp: string) => jsonPiece(`],"timestamp":${JSON.stringify(timestamp)}}`);
+
+/** Body of `GET /api/status`: a `StatusDocument`. */
+export function documentText(rows: readonly Row[], timestamp: string): string {
+  const each = rows.map(({ head, tail }) => head.plain + tail.plain);
+  return DOCUMENT_START.plain + each.join(',') + documentEnd(timestamp).plain;
 }
 
 /** A `status` message: the document as a string in it. */
-export function statusFrame(document: string, timestamp: string): Buffer {
-  return Buffer.from(JSON.stringify({ type: 'status', timestamp, data: document }));
+export function statusFrame(rows: readonly Row[], timestamp: string): Buffer {
+  const each = rows.map(({ head, tail }) => head.escaped + tail.escaped);
+  const data = DOCUMENT_START.escaped + each.join(',') + documentEnd(timestamp).escaped;
+  return Buffer.from(`{"type":"status","timestamp":${JSON.stringify(timestamp)},"data":"${data}"}`);
 }
 
 export interface WorkersChange extends StatusPoint {

@@ -110,23 +110,22 @@ export class StatusFeed {
 
   /** The document as JSON text. `gone`: with those that have vanished. Throws RedisAwayError if nothing is known. */
   async document({ gone }: { gone: boolean }): Promise<string> {
-    await this.#known();
+    const [, confirmed] = await this.#known();
     if (!gone && this.#o.redis.state.kind === 'available') return this.#push.documentText();
-    const { workers, timestamp } = await this.observed();
-    return documentText(
-      workers.filter((worker) => gone || !worker.gone_at),
-      timestamp,
-    );
+    return documentText(this.#view.rows(this.#o.clock.now(), { gone }), this.#timestampOf(confirmed));
   }
 
   /** Everything, vanished ones too. Throws RedisAwayError if nothing is known. */
   async observed(): Promise<ObservedStatus> {
-    const [point, { wallMs }] = await this.#known();
+    const [point, confirmed] = await this.#known();
+    const workers = this.#view.workers(this.#o.clock.now(), { gone: true });
+    return { ...point, timestamp: this.#timestampOf(confirmed), workers, sources: this.#view.sources };
+  }
+
+  /** When what is known was last seen to be so. */
+  #timestampOf({ wallMs }: { wallMs: number }): string {
     const { clock, redis } = this.#o;
-    const nowMs = clock.now();
-    const timestamp = timestampOf(redis.state.kind === 'available' ? nowMs : wallMs);
-    const workers = this.#view.workers(nowMs, { gone: true });
-    return { ...point, timestamp, workers, sources: this.#view.sources };
+    return timestampOf(redis.state.kind === 'available' ? clock.now() : wallMs);
   }
 
   /** A worker by its id, as far as is known now. */

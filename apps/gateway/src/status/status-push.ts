@@ -253,7 +253,7 @@ export class StatusPush {
 
   /** Body of `GET /api/status`, at most a second old. */
   documentText(): string {
-    return this.#texts.document(true).text;
+    return this.#texts.document(true).text();
   }
 
   #sendWorkers(follower: WorkersFollower): void {

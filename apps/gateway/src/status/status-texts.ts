@@ -10,6 +10,7 @@ import { timestampOf } from '../delivery/encode.js';
 import { documentText, statusFrame, workersFrame } from './encode.js';
 import type { StatusMetrics } from './status-metrics.js';
 import type { StatusView, Step } from './status-view.js';
+import type { Row } from './worker-rows.js';
 
 /** A document is at most this old when it is used for many that come at once, ms. */
 export const DOCUMENT_AGE_MS_MAX = 1_000;
@@ -29,7 +30,9 @@ export interface Told {
 interface Document {
   state: number;
   atMs: number;
-  text: string;
+  timestamp: string;
+  rows: readonly Row[];
+  text: string | undefined;
   frame: Buffer | undefined;
 }
 
@@ -91,12 +94,13 @@ export class StatusTexts {
   }
 
   /** `mayLag`: one of the last second will do, so that many that come at once do not each have it made anew. */
-  document(mayLag: boolean): { state: number; text: string; frame: () => Buffer } {
+  document(mayLag: boolean): { state: number; text: () => string; frame: () => Buffer } {
     const made = this.#documentNow(mayLag);
-    const { state, text } = made;
+    const { state, rows, timestamp } = made;
     return {
-      ...{ state, text },
-      frame: () => (made.frame ??= statusFrame(text, timestampOf(this.#o.clock.now()))),
+      state,
+      text: () => (made.text ??= documentText(rows, timestamp)),
+      frame: () => (made.frame ??= statusFrame(rows, timestamp)),
     };
   }
 
@@ -108,8 +112,9 @@ export class StatusTexts {
     if (made !== undefined && isRecent && (mayLag || made.state === this.#state)) return made;
     metrics.encoded('document');
     const wallMs = clock.now();
-    const text = documentText(view.workers(wallMs, { gone: false }), timestampOf(wallMs));
-    this.#document = { state: this.#state, atMs: nowMs, text, frame: undefined };
+    const rows = view.rows(wallMs, { gone: false });
+    const [text, frame] = [undefined, undefined];
+    this.#document = { state: this.#state, atMs: nowMs, timestamp: timestampOf(wallMs), rows, text, frame };
     return this.#document;
   }
 

@@ -3,7 +3,8 @@
  * judged when somebody asks, by what the sources last reported. No I/O.
  */
 import type { SeenWorker, SourceReport, StatusPoint, WorkerRecord } from '@carrierarr/protocol';
-import { type StatusDelta, type StatusReports, withFreshness } from '@carrierarr/store';
+import { freshnessOf, type Sight, type StatusDelta, type StatusReports, withFreshness } from '@carrierarr/store';
+import { KnownWorker, type Row, Tails } from './worker-rows.js';
 
 /** What of workers changed between two points. */
 export interface Step {
@@ -14,7 +15,9 @@ export interface Step {
 }
 
 export class StatusView {
-  readonly #workers = new Map<string, { record: WorkerRecord; version: number }>();
+  readonly #workers = new Map<string, KnownWorker>();
+  /** All ids, in order; undefined after some came or went. */
+  #order: readonly string[] | undefined;
   #reports: StatusReports = { sources: [], seenMs: new Map() };
   #sourceOf = new Map<string, SourceReport>();
   #stale = new Set<string>();
@@ -35,8 +38,11 @@ export class StatusView {
     const { epoch, version } = delta;
     this.#point = { epoch, version };
     if (delta.full) this.#workers.clear();
+    const isSameSet =
+      !delta.full && delta.removed.length === 0 && delta.workers.every(({ id }) => this.#workers.has(id));
+    if (!isSameSet) this.#order = undefined;
     for (const id of delta.removed) this.#workers.delete(id);
-    for (const worker of delta.workers) this.#workers.set(worker.id, recordOf(worker));
+    for (const worker of delta.workers) this.#workers.set(worker.id, knownOf(worker));
     if (delta.full || from === undefined) return 'everything';
     if (from.version === version) return 'nothing';
     return { from, to: { epoch, version }, changed: delta.workers.map(({ id }) => id), removed: delta.removed };
@@ -51,7 +57,8 @@ export class StatusView {
   /** Judges freshness. Ids of the workers that have turned stale or fresh since this was last asked. */
   judge(nowMs: number): string[] {
     const stale = new Set<string>();
-    for (const id of this.#workers.keys()) if (this.#seen(id, nowMs)?.stale) stale.add(id);
+    for (const [id, { record }] of this.#workers)
+      if (freshnessOf(record, this.#sightOf(record), nowMs).stale) stale.add(id);
     const before = this.#stale;
     this.#stale = stale;
     // Who came or went is news by itself.
@@ -62,7 +69,20 @@ export class StatusView {
 
   /** All, by id, with how fresh they are now; `gone`: also those that have vanished. */
   workers(nowMs: number, { gone }: { gone: boolean }): SeenWorker[] {
-    return this.some([...this.#workers.keys()].toSorted(), nowMs).filter((worker) => gone || !worker.gone_at);
+    return this.some(this.#ids(), nowMs).filter((worker) => gone || !worker.gone_at);
+  }
+
+  /** The same as JSON. */
+  rows(nowMs: number, { gone }: { gone: boolean }): Row[] {
+    const tails = new Tails();
+    const rows: Row[] = [];
+    for (const id of this.#ids()) {
+      const known = this.#workers.get(id);
+      if (known === undefined || (!gone && known.record.gone_at)) continue;
+      const { record, head } = known;
+      rows.push({ head, tail: tails.of(freshnessOf(record, this.#sightOf(record), nowMs)) });
+    }
+    return rows;
   }
 
   /** Those of the ids that are known. */
@@ -91,17 +111,24 @@ export class StatusView {
     return true;
   }
 
+  #ids(): readonly string[] {
+    return (this.#order ??= [...this.#workers.keys()].toSorted());
+  }
+
   #seen(id: string, nowMs: number): SeenWorker | undefined {
     const known = this.#workers.get(id);
     if (known === undefined) return undefined;
     const { record, version } = known;
-    const report = this.#sourceOf.get(record.source);
-    return withFreshness(record, { version, report, seenMs: this.#reports.seenMs.get(id) }, nowMs);
+    return withFreshness(record, { version, ...this.#sightOf(record) }, nowMs);
+  }
+
+  #sightOf({ id, source }: WorkerRecord): Sight {
+    return { report: this.#sourceOf.get(source), seenMs: this.#reports.seenMs.get(id) };
   }
 }
 
-function recordOf(worker: SeenWorker): { record: WorkerRecord; version: number } {
+function knownOf(worker: SeenWorker): KnownWorker {
   const { version, observed_at: _observed, stale: _stale, age_seconds: _age, ...record } = worker;
   // A loose object: what is left is the record, other fields that a newer monitor wrote included.
-  return { record, version };
+  return new KnownWorker(record, version);
 }
