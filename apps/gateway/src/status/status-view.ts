@@ -3,8 +3,8 @@
  * judged when somebody asks, by what the sources last reported. No I/O.
  */
 import type { SeenWorker, SourceReport, StatusPoint, WorkerRecord } from '@carrierarr/protocol';
-import { freshnessOf, type Sight, type StatusDelta, type StatusReports, withFreshness } from '@carrierarr/store';
-import { KnownWorker, type Row, Tails } from './worker-rows.js';
+import { type Sight, type StatusDelta, type StatusReports, withFreshness } from '@carrierarr/store';
+import { KnownWorker, Moment, type Row } from './worker-rows.js';
 
 /** What of workers changed between two points. */
 export interface Step {
@@ -57,8 +57,9 @@ export class StatusView {
   /** Judges freshness. Ids of the workers that have turned stale or fresh since this was last asked. */
   judge(nowMs: number): string[] {
     const stale = new Set<string>();
+    const moment = new Moment(nowMs);
     for (const [id, { record }] of this.#workers)
-      if (freshnessOf(record, this.#sightOf(record), nowMs).stale) stale.add(id);
+      if (moment.freshnessOf(record, this.#sightOf(record)).stale) stale.add(id);
     const before = this.#stale;
     this.#stale = stale;
     // Who came or went is news by itself.
@@ -74,13 +75,13 @@ export class StatusView {
 
   /** The same as JSON. */
   rows(nowMs: number, { gone }: { gone: boolean }): Row[] {
-    const tails = new Tails();
+    const moment = new Moment(nowMs);
     const rows: Row[] = [];
     for (const id of this.#ids()) {
       const known = this.#workers.get(id);
       if (known === undefined || (!gone && known.record.gone_at)) continue;
       const { record, head } = known;
-      rows.push({ head, tail: tails.of(freshnessOf(record, this.#sightOf(record), nowMs)) });
+      rows.push({ head, tail: moment.tailOf(record, this.#sightOf(record)) });
     }
     return rows;
   }

@@ -3,8 +3,8 @@
  * of rows, so what of a row does not change with time is encoded once, also as it stands in the string that a `status`
  * message holds.
  */
-import type { WorkerRecord } from '@carrierarr/protocol';
-import type { Freshness } from '@carrierarr/store';
+import type { SourceReport, WorkerRecord } from '@carrierarr/protocol';
+import { type Freshness, freshnessOf, type Sight } from '@carrierarr/store';
 
 /** A piece of JSON. */
 export interface JsonPiece {
@@ -41,14 +41,29 @@ export class KnownWorker {
   }
 }
 
-/** Encodes freshness, each once. */
-export class Tails {
-  readonly #made = new Map<string, JsonPiece>();
+/** How fresh workers are at one moment, worked out once for all that one source has looked at together. */
+export class Moment {
+  readonly #nowMs: number;
+  readonly #ofReport = new Map<SourceReport | undefined, Freshness>();
+  readonly #tails = new Map<Freshness, JsonPiece>();
 
-  of(freshness: Freshness): JsonPiece {
-    const plain = `,${JSON.stringify(freshness).slice(1)}`;
-    const made = this.#made.get(plain) ?? jsonPiece(plain);
-    this.#made.set(plain, made);
+  constructor(nowMs: number) {
+    this.#nowMs = nowMs;
+  }
+
+  freshnessOf(record: WorkerRecord, sight: Sight): Freshness {
+    // Seen by itself, or gone: unlike the others.
+    if (sight.seenMs !== undefined || record.gone_at !== undefined) return freshnessOf(record, sight, this.#nowMs);
+    const known = this.#ofReport.get(sight.report) ?? freshnessOf(record, sight, this.#nowMs);
+    this.#ofReport.set(sight.report, known);
+    return known;
+  }
+
+  /** As the end of a row. */
+  tailOf(record: WorkerRecord, sight: Sight): JsonPiece {
+    const freshness = this.freshnessOf(record, sight);
+    const made = this.#tails.get(freshness) ?? jsonPiece(`,${JSON.stringify(freshness).slice(1)}`);
+    this.#tails.set(freshness, made);
     return made;
   }
 }
