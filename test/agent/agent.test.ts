@@ -1,4 +1,6 @@
 import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import {
   CancelReason,
   CommandEnd,
@@ -147,6 +149,25 @@ describe('commands', () => {
     expect(control.text('c1')).toBe('$HOME\nb c\n');
     expect(control.accepted('c1')).toBe(1);
     expect(control.results('c1')[0]?.sequence).toBe(control.logs.get('c1')?.length);
+  });
+
+  it('hides the secrets of its programs that it was told of, and its own', async () => {
+    const control = await plane();
+    const file = join(await temporaryFolder(), 'secrets');
+    await writeFile(file, 'from-a-file\n');
+    const agent = await startAgent({
+      flags: [
+        ...[...flagsFor(control), '--allow-exec', '*', '--token', 'token-to-join'],
+        ...['--redact-env', 'API_KEY', '--redact-file', file],
+      ],
+      env: { PATH: process.env['PATH'] ?? '', API_KEY: 'hunter22' },
+    });
+    await control.connected();
+    const argv = ['printf', String.raw`%s\n`, 'a hunter22', 'b from-a-file', 'c token-to-join'];
+    control.command({ commandId: 'c1', argv });
+    await control.result('c1');
+    expect(control.text('c1')).toBe('a ***\nb ***\nc ***\n');
+    expect(await agent.metric('carrierarr_agent_redactions_total')).toBe(3);
   });
 
   it('tells both streams apart, and the program its facts', async () => {

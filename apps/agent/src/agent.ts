@@ -1,6 +1,6 @@
 /** Puts an agent together, and takes it apart in the right order. */
 import { cpus } from 'node:os';
-import { PipeFolder } from '@carrierarr/execution';
+import { PipeFolder, readSecrets } from '@carrierarr/execution';
 import {
   type Clock,
   type Component,
@@ -76,7 +76,10 @@ export function createAgent(options: AgentOptions): Component {
     link: () => control ?? NO_LINK,
     begin: (command, output) => actions.begin(command, output),
     onActivity: () => idle.touch(),
-    secrets: [config.token ?? '', passwordOf(config.rabbitmqUrl)].filter((secret) => secret !== ''),
+    secrets: readSecrets({
+      ...{ config, env, logger, program: 'carrierarr-agent' },
+      own: { 'join token': config.token, 'RabbitMQ password': passwordOf(config.rabbitmqUrl) },
+    }),
   });
   const actions = new Actions({
     ...{ config, env, pipes, clock, exit },

@@ -1,4 +1,5 @@
 /** Settings of an agent. Durations are in ms and sizes in bytes once read; `--help` shows their units. */
+import { redactionSchema } from '@carrierarr/execution';
 import {
   type Address,
   ConfigError,
@@ -204,6 +205,7 @@ export const agentSchema = defineSchema({
     format: formats.bytesBetween(KiB, 1024 * MiB),
     default: '64MiB',
   },
+  ...redactionSchema,
   resultOutputBytes: {
     doc: 'Of each of standard output and error, that much goes to a control plane which takes no lines.',
     format: formats.bytesBetween(KiB, MiB),

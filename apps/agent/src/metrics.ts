@@ -44,6 +44,7 @@ export function createAgentMetrics(registry: Registry, levels: AgentLevels) {
       'truncated_lines_total',
       'Lines that were cut, or left out because a command wrote too much.',
     ),
+    redactions: counter('redactions_total', 'Secrets replaced in output.'),
     appendRetries: counter('append_retries_total', 'Entries of output that had to be sent again.'),
     pauses: counter('backpressure_pauses_total', 'Times a program was made to wait because its output was not taken.'),
     droppedResults: counter('dropped_results_total', 'Results dropped before they were delivered, to keep the bounds.'),

@@ -161,7 +161,7 @@ export class Leading {
     const { follow, registry, limits, metrics, connection, keys } = nodes;
     const deadNodes = new DeadNodes({
       ...{ connection, keys, monitor, clock, logger, metrics, fence: this.#term.fence },
-      ...{ commands: stores.commands, drain: stores.drain },
+      ...{ commands: stores.commands, history: stores.history, drain: stores.drain },
       async onEnded({ node, target }, verb, execution) {
         const message = `Its agent (${node.name}) is dead: ${verb} was given (execution ${execution}).`;
         for (const name of fleet.namesAt(target))

@@ -1,4 +1,5 @@
 /** Settings of a runner. Durations are in ms and sizes in bytes once read; `--help` shows their units. */
+import { redactionSchema } from '@carrierarr/execution';
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import {
@@ -99,16 +100,7 @@ export const executionSchema = defineSchema({
     format: formats.bytesBetween(KiB, TiB),
     default: '1GiB',
   },
-  redactFile: {
-    doc: 'File of secrets, one a line, that are replaced by *** in output. Best effort.',
-    format: formats.filePath,
-    default: null,
-  },
-  redactEnv: {
-    doc: 'Names of environment variables whose values are replaced by *** in output, separated by commas. Best effort.',
-    format: formats.list,
-    default: [],
-  },
+  ...redactionSchema,
   historyTotalBytes: {
     doc: 'Bytes of output kept for all targets together; the least recently active ones lose theirs first.',
     format: formats.bytesBetween(MiB, 64 * TiB),

@@ -1,7 +1,6 @@
 /** Puts a runner together, and takes it apart in the right order. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { PipeFolder, Redactor, secretParts, SpoolBudget } from '@carrierarr/execution';
+import { PipeFolder, readSecrets, Redactor, SpoolBudget } from '@carrierarr/execution';
 import {
   type Clock,
   type Component,
@@ -89,7 +88,12 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
     ageMaxMs: config.historyAge,
     executionsMs: config.historyExecutions,
   };
-  const redactor = new Redactor(secrets(config, redisSettings, env, logger));
+  const redactor = new Redactor(
+    readSecrets({
+      ...{ config, env, logger, program: 'carrierarr runner' },
+      own: { 'Redis password': redisSettings.password, 'Sentinel password': redisSettings.sentinelPassword },
+    }),
+  );
   const running = new Map<string, RunningExecution>();
   const budget = new SpoolBudget(config.spoolTotalBytes);
   const metrics = createRunnerMetrics(options.metrics, {
@@ -295,28 +299,4 @@ function executionLimits(config: RunnerConfig): ExecutionLimits {
     spoolBytesMax: config.spoolBytes,
     outputBytesMax: config.outputBytesMax,
   };
-}
-
-/** What is hidden in output: what was asked for, and our own passwords. */
-function secrets(config: RunnerConfig, redis: RedisSettings, env: NodeJS.ProcessEnv, logger: Logger): string[] {
-  const found: string[] = [];
-  const add = (secret: string | null | undefined, name: string) => {
-    if (!secret) return;
-    if (secretParts(secret).length === 0)
-      logger.warn({ secret: name }, 'too short to be hidden in output: it needs 6 bytes');
-    found.push(secret);
-  };
-  add(redis.password, 'Redis password');
-  add(redis.sentinelPassword, 'Sentinel password');
-  for (const name of config.redactEnv) add(env[name], name);
-  if (config.redactFile !== null) {
-    try {
-      const lines = readFileSync(config.redactFile, 'utf8').split(/\r?\n/);
-      lines.forEach((line, i) => add(line, `line ${i + 1} of ${config.redactFile}`));
-    } catch (cause) {
-      const message = `Cannot read the file of secrets that \`--redact-file\` names: ${(cause as Error).message}.`;
-      throw new ConfigError('carrierarr runner', [{ key: 'redactFile', message }]);
-    }
-  }
-  return found;
 }

@@ -58,6 +58,7 @@ export class RunningCommand {
       emit: (block) => {
         metrics.lines.inc(block.lines);
         if (block.cut > 0) metrics.truncatedLines.inc(block.cut);
+        if (block.redactions > 0) metrics.redactions.inc(block.redactions);
         sink.push(block);
       },
     });

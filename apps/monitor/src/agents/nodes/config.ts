@@ -17,8 +17,8 @@ export const nodesSchema = defineSchema({
   },
   autoTerminateDead: {
     doc:
-      'End the machines of dead nodes: by SHUTDOWN where a stream is open, else by the terminate of their target. Not ' +
-      'while more than a fifth of all died at once.',
+      'End the machines of dead nodes: by SHUTDOWN where a stream is open, else, or if that fails, by the terminate of ' +
+      'their target. Not while more than a fifth of all died at once.',
     format: formats.boolean,
     default: false,
   },

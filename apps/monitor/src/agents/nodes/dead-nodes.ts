@@ -2,6 +2,10 @@
  * Ends the machines of dead nodes, once for each death. The command is an execution like any other, under a token made of
  * node and death, so whoever leads next and gives it again gives the same one; and that it was given is noted for longer
  * than a dead node is remembered, since tokens may be forgotten earlier.
+ *
+ *   dead ─ no stream ────────────────────────────> terminate
+ *        └ stream ─> shutdown ─ carried out ─────> done
+ *                             └ not, still dead ─> terminate
  */
 import { createHash } from 'node:crypto';
 import type { Clock, Logger } from '@carrierarr/platform';
@@ -9,6 +13,7 @@ import { type Keys, SYSTEM_SUBJECTS } from '@carrierarr/protocol';
 import {
   DeposedError,
   type DrainQueue,
+  type ExecutionHistory,
   type FencedSubmitAnswer,
   type RedisConnection,
   type Submission,
@@ -18,17 +23,31 @@ import type { NodesMetrics } from './metrics.js';
 
 /** How long it is noted that a death was dealt with, ms. */
 const NOTED_MS = 3 * FORGET_MS;
-/** Between two tries for a node whose command was not taken, ms. */
+/** Between two tries for a node whose command was not taken, or has not ended, ms. */
 const AGAIN_MS = 10_000;
+/** An agent with a stream that does not shut down within this is hung, ms. */
+const SHUTDOWN_MS_MAX = 60_000;
+/**
+ * A machine may have gone off though nobody heard so: it has this long to be seen as stopped, which ends its death, before
+ * it is terminated, ms. Longer than a poll of a cloud.
+ */
+const OFF_MS_MAX = 90_000;
+
+/** What was noted of a death: it is dealt with, or a shutdown was given as this execution. */
+interface Noted {
+  seenMs: number;
+  shutdown?: string;
+}
 
 export interface DeadNodesOptions {
   connection: Pick<RedisConnection, 'get' | 'set'>;
   keys: Keys;
   commands: { submit(submission: Submission): Promise<FencedSubmitAnswer> };
+  history: Pick<ExecutionHistory, 'progress'>;
   drain: Pick<DrainQueue, 'add'>;
   fence: number;
   monitor: string;
-  clock: Pick<Clock, 'monotonicMs'>;
+  clock: Pick<Clock, 'monotonicMs' | 'now'>;
   logger: Pick<Logger, 'debug' | 'warn'>;
   metrics: NodesMetrics;
   /** It was given. */
@@ -51,27 +70,53 @@ export class DeadNodes {
     const open = deaths.filter(({ node, seenMs }) => this.#done.get(node.key) !== seenMs);
     if (open.length === 0 || clock.monotonicMs() < this.#notBeforeMs) return;
     for (const death of open) {
-      const isDone = (await this.#isNoted(death)) || (await this.#give(death));
-      if (isDone) this.#done.set(death.node.key, death.seenMs);
+      if (await this.#dealWith(death)) this.#done.set(death.node.key, death.seenMs);
       else this.#notBeforeMs = clock.monotonicMs() + AGAIN_MS;
     }
     const dead = new Set(deaths.map(({ node }) => node.key));
     for (const key of this.#done.keys()) if (!dead.has(key)) this.#done.delete(key);
   }
 
-  async #isNoted({ node, seenMs }: Death): Promise<boolean> {
-    const { connection, keys } = this.#o;
-    return (await connection.get(keys.nodeEnded(node.key))) === String(seenMs);
+  /** True if nothing is left to be done. */
+  async #dealWith(death: Death): Promise<boolean> {
+    const noted = await this.#noted(death);
+    if (noted === undefined) return this.#give(death, death.isStreaming ? 'shutdown' : 'terminate');
+    if (noted.shutdown === undefined) return true;
+    const { history, clock, logger } = this.#o;
+    const progress = await history.progress(noted.shutdown);
+    if (progress?.outcome === 'succeeded') {
+      await this.#note(death);
+      return true;
+    }
+    const isUnderWay = progress !== undefined && progress.ended_at === undefined;
+    const endedMs = progress?.ended_at === undefined ? 0 : Date.parse(progress.ended_at);
+    if (isUnderWay || clock.now() - endedMs < OFF_MS_MAX) return false;
+    const { node, target } = death;
+    logger.warn({ node: node.name, target, shutdown: noted.shutdown }, 'a dead node did not shut down');
+    return this.#give(death, 'terminate', noted.shutdown);
   }
 
-  async #give(death: Death): Promise<boolean> {
-    const { commands, connection, keys, fence, monitor, drain, logger, metrics, onEnded } = this.#o;
-    const { node, target, isStreaming, seenMs } = death;
-    const verb = isStreaming ? 'shutdown' : 'terminate';
+  async #noted({ node, seenMs }: Death): Promise<Noted | undefined> {
+    const { connection, keys } = this.#o;
+    const [ms, shutdown] = ((await connection.get(keys.nodeEnded(node.key))) ?? '').split(' ');
+    if (ms !== String(seenMs)) return undefined;
+    return { seenMs, ...(shutdown !== undefined && { shutdown }) };
+  }
+
+  async #note({ node, seenMs }: Death, shutdown?: string): Promise<void> {
+    const { connection, keys } = this.#o;
+    const text = shutdown === undefined ? String(seenMs) : `${seenMs} ${shutdown}`;
+    await connection.set(keys.nodeEnded(node.key), text, 'PX', NOTED_MS);
+  }
+
+  /** `after`: the shutdown that was not carried out. True if nothing is left to be done then. */
+  async #give(death: Death, verb: 'shutdown' | 'terminate', after?: string): Promise<boolean> {
+    const { commands, fence, monitor, drain, logger, metrics, onEnded } = this.#o;
+    const { node, target, seenMs } = death;
     const answer = await commands.submit({
       ...{ target, command: verb, args: [], subject: SYSTEM_SUBJECTS.monitor, address: '', gateway: monitor },
-      ...{ clientId: tokenOf(node.key, seenMs), idempotent: false, leaderFence: fence },
-      ...(isStreaming && { executor: 'agent' as const, node: node.key }),
+      ...{ clientId: tokenOf(node.key, seenMs, after), idempotent: false, leaderFence: fence },
+      ...(verb === 'shutdown' && { executor: 'agent' as const, node: node.key, timeoutMs: SHUTDOWN_MS_MAX }),
     });
     const isRepeated = answer.kind === 'accepted' && answer.duplicate;
     metrics.ended.inc({ verb, answer: isRepeated ? 'duplicate' : answer.kind });
@@ -87,16 +132,18 @@ export class DeadNodes {
     }
     const { execution } = answer;
     drain.add(target).catch((error: unknown) => logger.debug({ err: error, target }, 'a drain job could not be added'));
-    await connection.set(keys.nodeEnded(node.key), String(seenMs), 'PX', NOTED_MS);
+    const isShutdown = (answer.kind === 'accepted') === (verb === 'shutdown');
+    await this.#note(death, isShutdown ? execution : undefined);
     if (!isRepeated) {
       logger.warn({ node: node.name, target, verb, execution }, 'a dead node is ended');
       await onEnded(death, verb, execution);
     }
-    return true;
+    return !isShutdown;
   }
 }
 
-/** The same for one death of a node. */
-function tokenOf(key: string, seenMs: number): string {
-  return `cr:dead:${createHash('sha256').update(key).digest('hex').slice(0, 32)}:${seenMs}`;
+/** The same for one death of a node, and for what comes after a shutdown that was not carried out. */
+function tokenOf(key: string, seenMs: number, after = ''): string {
+  const hash = createHash('sha256').update(key).digest('hex').slice(0, 32);
+  return `cr:dead:${hash}:${seenMs}${after === '' ? '' : ':after'}`;
 }

@@ -1,0 +1,122 @@
+/** What is done about one dead node, over time. That rows, leaders and the queue play along is in nodes-term.test.ts. */
+import { FakeClock } from '@carrierarr/platform';
+import { Keys, type NodeRecord } from '@carrierarr/protocol';
+import type { ExecutionProgress, FencedSubmitAnswer, Submission } from '@carrierarr/store';
+import { beforeEach, expect, it, vi } from 'vitest';
+import { DeadNodes } from '../../../apps/monitor/src/agents/nodes/dead-nodes.js';
+import type { Death } from '../../../apps/monitor/src/agents/nodes/plan.js';
+
+const death = (isStreaming: boolean): Death => ({
+  node: { key: 'i-1', name: 'host-1', seenMs: { grpc: 1 } } satisfies NodeRecord,
+  ...{ target: 'w1', isStreaming, seenMs: 1 },
+});
+
+let clock: FakeClock;
+let noted: Map<string, string>;
+let given: Submission[];
+let progress: ExecutionProgress | undefined;
+let answer: (submission: Submission) => FencedSubmitAnswer;
+
+beforeEach(() => {
+  clock = new FakeClock();
+  noted = new Map();
+  given = [];
+  progress = { state: 'queued' };
+  answer = () => ({ kind: 'accepted', execution: `x${given.length}`, position: 0, duplicate: false });
+});
+
+/** A leader; what was noted stays from one to the next. */
+function leader() {
+  const dead = new DeadNodes({
+    connection: {
+      get: async (key: string) => noted.get(key) ?? null,
+      set: async (key: string, value: string) => noted.set(key, value) && 'OK',
+    } as never,
+    keys: new Keys('test'),
+    commands: {
+      async submit(submission) {
+        given.push(submission);
+        return answer(submission);
+      },
+    },
+    history: { progress: async () => progress },
+    drain: { add: async () => undefined as never },
+    ...{ fence: 1, monitor: 'm1', clock },
+    logger: { debug: vi.fn(), warn: vi.fn() },
+    metrics: { ended: { inc: vi.fn() } } as never,
+    onEnded: async () => undefined,
+  });
+  /** Looks each second or two, as the term does. */
+  return async (isStreaming: boolean, forMs: number) => {
+    for (let ms = 0; ms <= forMs; ms += 1_500) {
+      await dead.end([death(isStreaming)]);
+      await clock.advance(1_500);
+    }
+  };
+}
+const verbs = () => given.map(({ command }) => command);
+const ended = (outcome: ExecutionProgress['outcome']): ExecutionProgress => ({
+  ...{ state: 'ended', ended_at: new Date(clock.now()).toISOString() },
+  ...(outcome !== undefined && { outcome }),
+});
+
+it('is terminated if it has no stream, once', async () => {
+  await leader()(false, 600_000);
+  expect(verbs()).toEqual(['terminate']);
+});
+
+it('is told to shut down if it has a stream, within a time, and left alone once it has', async () => {
+  const look = leader();
+  await look(true, 10_000);
+  expect(given).toMatchObject([{ command: 'shutdown', executor: 'agent', node: 'i-1', timeoutMs: 60_000 }]);
+  progress = ended('succeeded');
+  await look(true, 600_000);
+  await leader()(true, 600_000);
+  expect(verbs()).toEqual(['shutdown']);
+});
+
+it('is terminated if it did not shut down and is still there a while later, also by the next leader', async () => {
+  await leader()(true, 60_000);
+  const next = leader();
+  progress = ended('lost');
+  await next(true, 80_000);
+  // It may have gone off without a word: whoever watches machines has time to see that.
+  expect(verbs()).toEqual(['shutdown']);
+  await next(true, 30_000);
+  expect(verbs()).toEqual(['shutdown', 'terminate']);
+  expect(given[1]?.clientId).not.toBe(given[0]?.clientId);
+  expect(given[1]).not.toHaveProperty('executor');
+  await next(true, 600_000);
+  await leader()(false, 600_000);
+  expect(verbs()).toEqual(['shutdown', 'terminate']);
+});
+
+it('is terminated if nothing is known of its shutdown any more', async () => {
+  const look = leader();
+  await look(true, 0);
+  progress = undefined;
+  await look(true, 30_000);
+  expect(verbs()).toEqual(['shutdown', 'terminate']);
+});
+
+it('is waited for by who finds that a predecessor had it shut down, though its stream is gone', async () => {
+  answer = ({ command }) =>
+    given.length === 1
+      ? { kind: 'conflict', execution: 'of-predecessor' }
+      : { kind: 'accepted', execution: command, position: 0, duplicate: false };
+  const look = leader();
+  await look(false, 60_000);
+  expect(verbs()).toEqual(['terminate']);
+  progress = ended('timed-out');
+  await look(false, 120_000);
+  expect(verbs()).toEqual(['terminate', 'terminate']);
+});
+
+it('is tried again if the queue does not take its end', async () => {
+  answer = () =>
+    given.length < 3
+      ? { kind: 'queue-full', length: 100 }
+      : { kind: 'accepted', execution: 'x', position: 0, duplicate: false };
+  await leader()(false, 60_000);
+  expect(verbs()).toEqual(['terminate', 'terminate', 'terminate']);
+});
