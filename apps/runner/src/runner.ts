@@ -4,7 +4,6 @@ import { PipeFolder, readSecrets, Redactor, SpoolBudget } from '@carrierarr/exec
 import {
   type Clock,
   type Component,
-  ConfigError,
   configEnvNames,
   createRedis,
   checkRedisServer,
@@ -72,7 +71,7 @@ const STOP_MARGIN_MS = 5_000;
 const CHECK = 'runner';
 
 /**
- * Throws {@link ConfigError} if the file of secrets cannot be read. Connects to nothing before `start`, which rejects if
+ * Throws a `ConfigError` if the file of secrets cannot be read. Connects to nothing before `start`, which rejects if
  * Redis cannot be reached, is unfit, or holds data of another format. Without a script, commands for one are rejected
  * with `no_script`.
  */

@@ -2,7 +2,7 @@
 import { FakeClock } from '@carrierarr/platform';
 import { Keys, type NodeRecord } from '@carrierarr/protocol';
 import type { ExecutionProgress, FencedSubmitAnswer, Submission } from '@carrierarr/store';
-import { beforeEach, expect, it, vi } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { DeadNodes } from '../../../apps/monitor/src/agents/nodes/dead-nodes.js';
 import type { Death } from '../../../apps/monitor/src/agents/nodes/plan.js';
 
@@ -10,6 +10,8 @@ const death = (isStreaming: boolean): Death => ({
   node: { key: 'i-1', name: 'host-1', seenMs: { grpc: 1 } } satisfies NodeRecord,
   ...{ target: 'w1', isStreaming, seenMs: 1 },
 });
+
+const nothing = () => undefined;
 
 let clock: FakeClock;
 let noted: Map<string, string>;
@@ -40,17 +42,17 @@ function leader() {
       },
     },
     history: { progress: async () => progress },
-    drain: { add: async () => undefined as never },
+    drain: { add: async () => undefined },
     ...{ fence: 1, monitor: 'm1', clock },
-    logger: { debug: vi.fn(), warn: vi.fn() },
-    metrics: { ended: { inc: vi.fn() } } as never,
+    logger: { debug: nothing, warn: nothing },
+    metrics: { ended: { inc: nothing } } as never,
     onEnded: async () => undefined,
   });
   /** Looks each second or two, as the term does. */
   return async (isStreaming: boolean, forMs: number) => {
     for (let ms = 0; ms <= forMs; ms += 1_500) {
       await dead.end([death(isStreaming)]);
-      await clock.advance(1_500);
+      clock.advance(1_500);
     }
   };
 }

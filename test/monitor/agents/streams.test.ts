@@ -1,4 +1,6 @@
 /** Who has a stream, which of several counts, what ends one: monitors in this process, real Redis, sockets, generated stubs. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { status as codes } from '@grpc/grpc-js';
 import { HealthState, NodeStatus, NodeType } from '@carrierarr/protocol/agent-control';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -248,6 +250,20 @@ describe('a stream ends', () => {
     await until('room', async () => (await metric('streams')) === 0);
     agent().stream().status('n2');
     await home.streaming('n2');
+  });
+
+  it('for which there are too many connections from its address, which say nothing', async () => {
+    const { address, agent, metric } = await home.monitor('m1', ['--agent-streams-per-address-max', '1']);
+    const port = Number(address.split(':')[1]);
+    const silent = Array.from({ length: 2 * 1 + 16 }, () => connect({ port, host: '127.0.0.1' }));
+    await Promise.all(silent.map((socket) => once(socket, 'connect')));
+    const oneMore = connect({ port, host: '127.0.0.1' });
+    oneMore.on('error', () => undefined);
+    await once(oneMore, 'close');
+    expect(await metric('refused_total{reason="connections"}')).toBe(1);
+    for (const socket of silent) socket.destroy();
+    agent().stream().status('n1');
+    await home.streaming('n1');
   });
 
   it('whose other end went silent without a word, when it does not answer pings', async () => {

@@ -84,12 +84,12 @@ export const agentsSchema = defineSchema({
     default: '4MiB',
   },
   agentStreamsMax: {
-    doc: 'Streams of agents on this monitor.',
+    doc: 'Streams of agents on this monitor. There may be twice as many connections, and 16 more.',
     format: formats.intBetween(1, 1_000_000),
     default: 20_000,
   },
   agentStreamsPerAddressMax: {
-    doc: 'Streams from one address (IPv6: from one /64). Behind a proxy all agents may count as one.',
+    doc: 'Streams from one address (IPv6: from one /64). There may be twice as many connections from it, and 16 more. Behind a proxy all agents may count as one.',
     format: formats.intBetween(1, 1_000_000),
     default: 2_000,
   },

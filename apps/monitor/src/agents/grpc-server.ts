@@ -1,5 +1,6 @@
 /** The gRPC server: its service and the standard ones for health and reflection, its socket, its end. */
 import {
+  type ConnectionInjector,
   experimental,
   type sendUnaryData,
   Server,
@@ -10,7 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
-import { type Address, type Clock, type Logger, printAddress, sleep, type Tokens } from '@carrierarr/platform';
+import { type Address, type Clock, type Logger, sleep, type Tokens } from '@carrierarr/platform';
 import {
   AGENT_PROTO,
   AgentControlService,
@@ -25,6 +26,7 @@ import {
 } from '@carrierarr/protocol/agent-control';
 import { HealthImplementation } from 'grpc-health-check';
 import { problemOfToken } from './access.js';
+import { AgentListener } from './agent-listener.js';
 import { type AgentCall, AgentStream, type Sized, type StreamLimits } from './agent-stream.js';
 import type { CertificateFiles } from './certificates.js';
 import type { AgentMetrics } from './metrics.js';
@@ -77,7 +79,8 @@ export class GrpcServer {
   readonly #server: Server;
   readonly #health = new HealthImplementation({ '': 'NOT_SERVING', [SERVICE_NAME]: 'NOT_SERVING' });
   readonly #streams = new Set<AgentStream>();
-  #port: number | undefined;
+  readonly #listener: AgentListener;
+  #injector: ConnectionInjector | undefined;
 
   constructor(options: GrpcServerOptions) {
     this.#o = options;
@@ -89,40 +92,31 @@ export class GrpcServer {
       'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
       // Pings of clients are answered however often they come, also without a stream; grpc-js counts none as abuse.
       'grpc.keepalive_permit_without_calls': 1,
-      // Another program on the port is to be seen, not to share our agents.
-      'grpc.so_reuseport': 0,
     });
     this.#server.addService(sizedService(), this.#implementation());
     this.#health.addToServer(this.#server);
     new ReflectionService(loadSync(AGENT_PROTO.file, { includeDirs: [AGENT_PROTO.root], keepCase: true })).addToServer(
       this.#server,
     );
+    this.#listener = new AgentListener({
+      addr: options.addr,
+      admit: (peer) => options.peers.connection(peer),
+      onConnection: (socket) => this.#injector?.injectConnection(socket),
+      onRefused: () => options.metrics.refused.inc({ reason: 'connections' }),
+    });
   }
 
   /** Where it listens; the port is the real one when 0 was asked for. Undefined while it does not. */
   get address(): Address | undefined {
-    return this.#port === undefined ? undefined : { host: this.#o.addr.host, port: this.#port };
+    return this.#listener.address;
   }
 
   /** Rejects if the address cannot be had. */
   async listen(): Promise<void> {
-    const { host, port } = this.#o.addr;
-    try {
-      this.#port = await this.#bind({ host: host === '' ? '::' : host, port });
-    } catch (error) {
-      // A machine without IPv6.
-      if (host !== '' || !(error instanceof Error && error.message.includes('EAFNOSUPPORT'))) throw error;
-      this.#port = await this.#bind({ host: '0.0.0.0', port });
-    }
+    // Not earlier: without certificates it would take nobody.
+    this.#injector = this.#server.createConnectionInjector(this.#credentials());
+    await this.#listener.listen();
     this.#setServing('SERVING');
-  }
-
-  #bind(address: Address): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.bindAsync(printAddress(address), this.#credentials(), (error, port) =>
-        error === null ? resolve(port) : reject(error),
-      );
-    });
   }
 
   #credentials(): ServerCredentials {
@@ -138,6 +132,7 @@ export class GrpcServer {
   async stop(): Promise<void> {
     const { clock } = this.#o;
     this.#setServing('NOT_SERVING');
+    this.#listener.stop();
     // Says GOAWAY on every connection: what comes next, comes over new ones, and elsewhere.
     const shutDown = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
     const count = Math.max(1, this.#streams.size);
@@ -149,7 +144,6 @@ export class GrpcServer {
     }
     await Promise.race([shutDown, sleep(clock, (isLarge ? MOVE_SPREAD_MS : 0) + SHUTDOWN_MS_MAX)]);
     this.#server.forceShutdown();
-    this.#port = undefined;
   }
 
   #setServing(status: 'SERVING' | 'NOT_SERVING'): void {

@@ -4,6 +4,7 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 /** Why something of an agent was not taken. */
 export const REFUSALS = [
   'token',
+  'connections',
   'streams',
   'calls',
   'name',

@@ -40,12 +40,39 @@ export interface PeerBounds {
 /** Calls that may come at once, as a multiple of those per second: a monitor that died sends all its agents here. */
 const CALLS_BURST = 20;
 
-/** How many streams and calls there may be, in all and from one address. */
+/** Things of which there may be so many in all, and so many from one address. */
+class Bounded {
+  readonly #of = new Map<string, number>();
+  #all = 0;
+
+  /** Counts one. Returns what ends it, which may be called again without harm, or how many there are where there can be no more. */
+  take(address: string, max: number, perAddressMax: number): (() => void) | { all: number } | { ofAddress: number } {
+    const count = this.#of.get(address) ?? 0;
+    if (this.#all >= max) return { all: this.#all };
+    if (count >= perAddressMax) return { ofAddress: count };
+    this.#all += 1;
+    this.#of.set(address, count + 1);
+    let isReleased = false;
+    return () => {
+      if (isReleased) return;
+      isReleased = true;
+      this.#all -= 1;
+      const left = (this.#of.get(address) ?? 1) - 1;
+      if (left > 0) this.#of.set(address, left);
+      else this.#of.delete(address);
+    };
+  }
+}
+
+/** Connections there may be beside those of streams: that come or go, or only ask. */
+const connectionsFor = (streams: number) => 2 * streams + 16;
+
+/** How many connections, streams and calls there may be, in all and from one address. */
 export class Peers {
   readonly #bounds: PeerBounds;
   readonly #calls: TokenBuckets;
-  readonly #ofAddress = new Map<string, number>();
-  #streams = 0;
+  readonly #streams = new Bounded();
+  readonly #connections = new Bounded();
 
   constructor(bounds: PeerBounds) {
     this.#bounds = bounds;
@@ -57,26 +84,23 @@ export class Peers {
     return this.#calls.take(addressOf(peer), nowMs) === 0;
   }
 
+  /** Counts a connection. Returns what ends it, or undefined if there cannot be one more. */
+  connection(peer: string): (() => void) | undefined {
+    const { streamsMax, streamsPerAddressMax } = this.#bounds;
+    const [max, perAddressMax] = [connectionsFor(streamsMax), connectionsFor(streamsPerAddressMax)];
+    const taken = this.#connections.take(addressOf(peer), max, perAddressMax);
+    return typeof taken === 'function' ? taken : undefined;
+  }
+
   /** Counts a stream. Returns what ends it, which may be called again without harm, or why there cannot be one more. */
   stream(peer: string): (() => void) | string {
     const { streamsMax, streamsPerAddressMax } = this.#bounds;
     const address = addressOf(peer);
-    const count = this.#ofAddress.get(address) ?? 0;
-    if (this.#streams >= streamsMax)
-      return `This monitor has ${this.#streams} streams, as many as are allowed (--agent-streams-max). Try another monitor, or later.`;
-    if (count >= streamsPerAddressMax)
-      return `There are ${count} streams from ${address}, as many as one address may have (--agent-streams-per-address-max).`;
-    this.#streams += 1;
-    this.#ofAddress.set(address, count + 1);
-    let isReleased = false;
-    return () => {
-      if (isReleased) return;
-      isReleased = true;
-      this.#streams -= 1;
-      const left = (this.#ofAddress.get(address) ?? 1) - 1;
-      if (left > 0) this.#ofAddress.set(address, left);
-      else this.#ofAddress.delete(address);
-    };
+    const taken = this.#streams.take(address, streamsMax, streamsPerAddressMax);
+    if (typeof taken === 'function') return taken;
+    if ('all' in taken)
+      return `This monitor has ${taken.all} streams, as many as are allowed (--agent-streams-max). Try another monitor, or later.`;
+    return `There are ${taken.ofAddress} streams from ${address}, as many as one address may have (--agent-streams-per-address-max).`;
   }
 }
 
