@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile, chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError, loadConfig } from '@carrierarr/platform';
+import { Writable } from 'node:stream';
+import { ConfigError, createLogger, loadConfig } from '@carrierarr/platform';
 import { runnerSchema, validateRunnerConfig } from '@carrierarr/runner';
 import { CommandStore } from '@carrierarr/store';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -392,6 +393,34 @@ describe('targets', () => {
       await jobs.close();
     });
   });
+});
+
+describe('a command that a newer gateway accepted', () => {
+  it('is left alone by an older runner, which says so once, and runs as soon as it can be read', async () => {
+    const client = startClient(redis);
+    const said: string[] = [];
+    const destination = new Writable({ write: (chunk, _, done) => (said.push(String(chunk)), done()) });
+    const logger = createLogger({ program: 'runner', level: 'error', destination });
+    const runner = await startRunner(redis, client, [], { env: { PATH: process.env['PATH'] }, logger });
+    try {
+      const base = { subject: 'tester', address: '127.0.0.1', gateway: 'test', idempotent: false };
+      const answer = await client.store.submit({ ...base, target: 'w', command: 'echo', args: ['hi'] });
+      if (answer.kind !== 'accepted') throw new Error(answer.kind);
+      const { execution } = answer;
+      const record = client.keys.execution(execution);
+      await client.connection.hset(record, 'v', '2');
+      await client.queue.add('w');
+      // The sweeper brings it up again, to whichever runner gets the job: in the end to a newer one.
+      const left = async () => (await runner.metric('bad_jobs_total')) ?? 0;
+      await vi.waitFor(async () => expect(await left()).toBeGreaterThan(1), { timeout: 20_000 });
+      expect(await client.records.get(execution)).toMatchObject({ state: 'queued', attempt: 0 });
+      expect(said).toEqual([expect.stringContaining('Upgrade the runners')]);
+      await client.connection.hset(record, 'v', '1');
+      expect(await client.ended(execution)).toMatchObject({ outcome: 'succeeded', attempt: 1 });
+    } finally {
+      await runner.stop();
+    }
+  }, 60_000);
 });
 
 describe('a runner', () => {

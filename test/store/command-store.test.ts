@@ -5,8 +5,9 @@ import {
   OutputLog,
   Retention,
   type Submission,
+  UnreadableExecutionError,
 } from '@carrierarr/store';
-import { encodeEntry, Keys } from '@carrierarr/protocol';
+import { encodeEntry, EXECUTION_VERSION, Keys, partitionOf } from '@carrierarr/protocol';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { PROBE_KEPT_MS } from '../../libs/store/src/lua/target-script.js';
@@ -117,6 +118,45 @@ describe('claim', () => {
     expect(second.execution.id).toBe(ids[1]);
     expect(second.fence).toBeGreaterThan(first.fence);
     expect(await s.claim('other', runner)).toEqual({ kind: 'empty' });
+  });
+});
+
+describe('a command of a newer version', () => {
+  it('is left in its place for a runner that knows it, and holds up what waits behind it', async () => {
+    const s = store();
+    const { execution } = await accepted(s);
+    await accepted(s);
+    await connection.hset(keys.execution(execution), 'v', String(EXECUTION_VERSION + 1));
+    const left = { kind: 'newer', execution, version: EXECUTION_VERSION + 1 };
+    expect([await s.claim('w1', runner), await s.claim('w1', runner)]).toEqual([left, left]);
+    expect(await s.pendingCount(partitionOf('w1'))).toBe(1);
+    expect(await new ExecutionHistory(connection, keys).get(execution)).toMatchObject({ state: 'queued', attempt: 0 });
+    // As to a runner that knows it.
+    await connection.hset(keys.execution(execution), 'v', String(EXECUTION_VERSION));
+    expect(await s.claim('w1', runner)).toMatchObject({ kind: 'claimed', execution: { id: execution } });
+  });
+
+  it('can be killed', async () => {
+    const s = store();
+    const { execution } = await accepted(s);
+    await connection.hset(keys.execution(execution), 'v', String(EXECUTION_VERSION + 1));
+    expect(await s.kill('w1', execution, 'somebody')).toEqual({ kind: 'cancelled', execution });
+    expect(await s.claim('w1', runner)).toEqual({ kind: 'empty' });
+  });
+
+  it('is read for as long as it has what ours have, else refused by its id, and hides no other', async () => {
+    const s = store();
+    const [strange, ours] = [await accepted(s), await accepted(s)].map(({ execution }) => execution) as [
+      string,
+      string,
+    ];
+    const executions = new ExecutionHistory(connection, keys);
+    await connection.hset(keys.execution(strange), { v: '2', colour: 'red' });
+    expect(await executions.get(strange)).toMatchObject({ id: strange, command: 'start' });
+    await connection.hset(keys.execution(strange), 'executor', 'rocket');
+    await expect(executions.get(strange)).rejects.toThrow(UnreadableExecutionError);
+    await expect(executions.get(strange)).rejects.toThrow(`of execution ${strange}, got one of version 2`);
+    expect((await executions.list({ limit: 10 })).executions.map(({ id }) => id)).toEqual([ours]);
   });
 });
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, onTestFailed, onTestFinished } from 'vitest';
 import { type JournalEvent, parseJournal } from './history.js';
 import { checkHistory, type HistoryReport, summarise } from './history-checker.js';
-import { type Program, startGateway, startMonitor, startRunner, WORKSPACE } from './programs.js';
+import { type Program, type Release, startGateway, startMonitor, startRunner, WORKSPACE } from './programs.js';
 import { Recorder } from './recorder.js';
 import { startRedis, type TestRedis } from './redis.js';
 import { until } from './until.js';
@@ -35,6 +35,16 @@ export interface InstallationOptions {
   script?: string;
   /** Variables of the runners, which scripts inherit. */
   scriptEnv?: Record<string, string>;
+  /** Whose programs it starts with; this release's by default. */
+  release?: Release | undefined;
+}
+
+/** How one more program is started. */
+export interface AddOptions {
+  /** Another way to the same Redis. */
+  redisUrl?: string;
+  /** Whose program; this release's by default. */
+  release?: Release | undefined;
 }
 
 export class Installation {
@@ -62,29 +72,28 @@ export class Installation {
     onTestFinished(() => it.#stop(), 30_000);
     onTestFailed(() => it.#showLogs());
     await Promise.all([
-      ...Array.from({ length: options.gateways ?? 2 }, () => it.addGateway()),
-      ...Array.from({ length: options.runners ?? 2 }, () => it.addRunner()),
-      ...Array.from({ length: options.monitors ?? 0 }, () => it.addMonitor()),
+      ...Array.from({ length: options.gateways ?? 2 }, () => it.addGateway({ release: options.release })),
+      ...Array.from({ length: options.runners ?? 2 }, () => it.addRunner({ release: options.release })),
+      ...Array.from({ length: options.monitors ?? 0 }, () => it.addMonitor({ release: options.release })),
     ]);
     return it;
   }
 
-  /** One more gateway, ready. `redisUrl`: by another way to the same Redis. */
-  async addGateway({ redisUrl = this.redis.url }: { redisUrl?: string } = {}): Promise<Program> {
+  /** One more gateway, ready. */
+  async addGateway({ redisUrl = this.redis.url, release }: AddOptions = {}): Promise<Program> {
     const name = `gateway-${(this.#names += 1)}`;
     const flags = [...GATEWAY_FLAGS, '--gateway-id', name, ...(this.options.gatewayFlags ?? [])];
-    const program = startGateway({ name, redisUrl, flags });
+    const program = startGateway({ name, redisUrl, flags, release });
     this.gateways.push(program);
     await program.ready();
     return program;
   }
 
   /** One more runner, ready. */
-  async addRunner(): Promise<Program> {
+  async addRunner({ redisUrl = this.redis.url, release }: AddOptions = {}): Promise<Program> {
     const name = `runner-${(this.#names += 1)}`;
     const program = startRunner({
-      name,
-      redisUrl: this.redis.url,
+      ...{ name, redisUrl, release },
       script: this.options.script ?? join(WORKSPACE, 'test/fixtures/witness.sh'),
       flags: [...RUNNER_FLAGS, ...(this.options.runnerFlags ?? [])],
       env: {
@@ -100,11 +109,11 @@ export class Installation {
     return program;
   }
 
-  /** One more monitor, ready: it leads or stands by. `redisUrl`: by another way to the same Redis. */
-  async addMonitor({ redisUrl = this.redis.url }: { redisUrl?: string } = {}): Promise<Program> {
+  /** One more monitor, ready: it leads or stands by. */
+  async addMonitor({ redisUrl = this.redis.url, release }: AddOptions = {}): Promise<Program> {
     const name = `monitor-${(this.#names += 1)}`;
     const flags = [...MONITOR_FLAGS, ...(this.options.monitorFlags ?? [])];
-    const program = startMonitor({ name, redisUrl, flags, env: this.options.monitorEnv ?? {} });
+    const program = startMonitor({ name, redisUrl, flags, release, env: this.options.monitorEnv ?? {} });
     this.monitors.push(program);
     await program.ready();
     return program;

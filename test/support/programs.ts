@@ -40,6 +40,16 @@ export interface Program {
   thaw(): void;
 }
 
+/** The programs of another release, in place of those that are built here. */
+export interface Release {
+  /** Its tag or commit. */
+  readonly name: string;
+  /** Command line of its `carrierarr`. */
+  readonly launch: readonly [string, ...string[]];
+  /** Those of these arguments of a program that it knows: flags with a value each. */
+  known(program: string, flags: readonly string[]): string[];
+}
+
 export interface ProgramOptions {
   name: string;
   args: readonly string[];
@@ -153,9 +163,14 @@ export function startProgram({ name, args, listens, env = {}, launch }: ProgramO
 export const LOGGED_PORT = /"address":"127\.0\.0\.1:(\d+)"/;
 
 /** `carrierarr gateway` on a loopback port. */
-export function startGateway(options: { name: string; redisUrl: string; flags?: readonly string[] }): Program {
-  const args = ['gateway', '--addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
-  return startProgram({ name: options.name, listens: LOGGED_PORT, args: [...args, ...(options.flags ?? [])] });
+export function startGateway(options: {
+  name: string;
+  redisUrl: string;
+  flags?: readonly string[];
+  release?: Release | undefined;
+}): Program {
+  const flags = ['--addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
+  return startOf(options, 'gateway', [...flags, ...(options.flags ?? [])]);
 }
 
 /** `carrierarr runner` with its probes on a loopback port. */
@@ -165,10 +180,11 @@ export function startRunner(options: {
   script: string;
   flags?: readonly string[];
   env?: Record<string, string>;
+  release?: Release | undefined;
 }): Program {
-  const args = ['runner', '--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
-  args.push('--script', options.script, '--runner-id', options.name, ...(options.flags ?? []));
-  return startProgram({ name: options.name, listens: LOGGED_PORT, args, ...(options.env && { env: options.env }) });
+  const flags = ['--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
+  flags.push('--script', options.script, '--runner-id', options.name, ...(options.flags ?? []));
+  return startOf(options, 'runner', flags);
 }
 
 /** `carrierarr monitor` with its probes on a loopback port. */
@@ -177,9 +193,24 @@ export function startMonitor(options: {
   redisUrl: string;
   flags?: readonly string[];
   env?: Record<string, string>;
+  release?: Release | undefined;
 }): Program {
-  const args = ['monitor', '--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
+  const flags = ['--ops-addr', '127.0.0.1:0', '--redis-url', options.redisUrl, '--log-format', 'json'];
   // Several on one machine cannot all have the default port.
-  args.push('--monitor-id', options.name, '--grpc-addr', 'off', ...(options.flags ?? []));
-  return startProgram({ name: options.name, listens: LOGGED_PORT, args, ...(options.env && { env: options.env }) });
+  flags.push('--monitor-id', options.name, '--grpc-addr', 'off', ...(options.flags ?? []));
+  return startOf(options, 'monitor', flags);
+}
+
+/** A program of this release, or of another one with those flags that it knows. */
+function startOf(
+  { name, env, release }: { name: string; env?: Record<string, string>; release?: Release | undefined },
+  program: string,
+  flags: readonly string[],
+): Program {
+  const args = [program, ...(release?.known(program, flags) ?? flags)];
+  return startProgram({
+    ...{ name, listens: LOGGED_PORT, args },
+    ...(release && { launch: release.launch }),
+    ...(env && { env }),
+  });
 }

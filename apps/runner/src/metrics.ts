@@ -60,7 +60,10 @@ export function createRunnerMetrics(registry: Registry, levels: RunnerLevels) {
     reaped: counter('lost_reaped_total', 'Executions of dead runners that this runner declared lost.'),
     sweeperAdds: counter('sweeper_adds_total', 'Drain jobs added for targets that waited without one.'),
     renewalFailures: counter('renewal_failures_total', 'Lease renewals that failed.'),
-    badJobs: counter('bad_jobs_total', 'Jobs that this version cannot read.'),
+    badJobs: counter(
+      'bad_jobs_total',
+      'Times that a job or a command was left where it is because only a newer version can read it.',
+    ),
     escapedOutputs: counter('escaped_outputs_total', 'Executions whose output was still held open after they ended.'),
     trimmedBytes: counter(
       'retention_trimmed_bytes_total',

@@ -15,7 +15,7 @@ import {
   systemClock,
   waitForRedis,
 } from '@carrierarr/platform';
-import { Keys } from '@carrierarr/protocol';
+import { EXECUTION_VERSION, Keys } from '@carrierarr/protocol';
 import {
   AgentMail,
   checkStoreFormat,
@@ -167,6 +167,19 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
   let worker: DrainWorker | undefined;
   let sweeper: Sweeper | undefined;
 
+  /** The last command that was left to a newer runner: sweepers bring it up again every few seconds. */
+  let toldOf: string | undefined;
+  const leaveToNewer = (target: string, { execution, version }: { execution: string; version: number }) => {
+    metrics.badJobs.inc();
+    if (execution === toldOf) return;
+    toldOf = execution;
+    logger.error(
+      { execution, target, version },
+      `Expected a command of version ${EXECUTION_VERSION} or older: this runner is older than the gateway that accepted it, so it ` +
+        'leaves it, and all that waits behind it, to a newer runner. Upgrade the runners, or kill the command.',
+    );
+  };
+
   const drainOnce = async (target: string): Promise<void> => {
     if (isStopping) {
       // Kept until this job ends, then another runner gets it.
@@ -175,6 +188,7 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
     }
     const claimedMs = clock.monotonicMs();
     const answer = await store.claim(target, runner);
+    if (answer.kind === 'newer') leaveToNewer(target, answer);
     if (answer.kind !== 'claimed') return;
     const { execution, fence } = answer;
     const { id, command, accepted_at, started_at } = execution;

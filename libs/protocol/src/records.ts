@@ -2,6 +2,12 @@
 import { z } from 'zod';
 import { outcomeSchema } from './entry.js';
 
+/**
+ * Version of an execution's record, in its field `v`. Fields that a runner may ignore come without a new one. A runner leaves a
+ * command of a newer version in its place for a runner that knows it: claimed by one that does not, it would be lost.
+ */
+export const EXECUTION_VERSION = 1;
+
 export const executionStateSchema = z.enum(['queued', 'running', 'ended']);
 
 /** Who runs a command: a runner, by the control script, or the agent on the worker's machine. */

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Execution, ExecutorKind, Keys, LogEvent, Outcome } from '@carrierarr/protocol';
-import { executionIdOf, PARTITIONS, partitionOf } from '@carrierarr/protocol';
+import { EXECUTION_VERSION, executionIdOf, PARTITIONS, partitionOf } from '@carrierarr/protocol';
 import { monotonicFactory } from 'ulid';
 import { callScript, type RedisConnection } from './connection.js';
 import { parseExecution } from './execution-record.js';
@@ -51,7 +51,9 @@ export type ClaimAnswer =
   | { kind: 'claimed'; execution: Execution; fence: number }
   /** `closedUntilMs`: Redis' time until which a lost runner keeps the target closed; 0 if a command is running. */
   | { kind: 'busy'; closedUntilMs: number }
-  | { kind: 'empty' };
+  | { kind: 'empty' }
+  /** What is next was accepted by a newer release, and waits for a runner of one. */
+  | { kind: 'newer'; execution: string; version: number };
 
 export type RenewAnswer = { kind: 'ok'; killRequestedBy?: string } | { kind: 'fenced' };
 
@@ -165,6 +167,7 @@ export class CommandStore {
   async submit(submission: Submission): Promise<FencedSubmitAnswer> {
     const { target, subject, clientId } = submission;
     const record: string[] = [
+      ...['v', String(EXECUTION_VERSION)],
       ...['command', submission.command, 'args', JSON.stringify(submission.args), 'subject', subject],
       ...[
         'address',
@@ -227,6 +230,7 @@ export class CommandStore {
       return { kind: 'claimed', execution: parseExecution(record as string[]), fence: Number(fence) };
     }
     if (what === 'busy') return { kind: 'busy', closedUntilMs: Number(first) };
+    if (what === 'newer') return { kind: 'newer', execution: String(first), version: Number(fence) };
     return { kind: 'empty' };
   }
 

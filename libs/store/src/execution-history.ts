@@ -2,7 +2,7 @@
 import type { Execution, Keys, Outcome, TargetState } from '@carrierarr/protocol';
 import { PARTITIONS, partitionOfExecution } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
-import { parseExecution } from './execution-record.js';
+import { parseExecution, UnreadableExecutionError } from './execution-record.js';
 
 export interface ExecutionQuery {
   target?: string;
@@ -28,7 +28,7 @@ export class ExecutionHistory {
     this.#keys = keys;
   }
 
-  /** One execution, or undefined if it is unknown (or was kept long enough). */
+  /** One execution, or undefined if it is unknown (or was kept long enough). Throws {@link UnreadableExecutionError}. */
   async get(id: string): Promise<Execution | undefined> {
     if (partitionOfExecution(id) === undefined) return undefined;
     const record = await this.#connection.hgetall(this.#keys.execution(id));
@@ -49,7 +49,7 @@ export class ExecutionHistory {
     };
   }
 
-  /** Executions, newest first, with the cursor of the next page if there may be one. */
+  /** Executions, newest first, with the cursor of the next page if there may be one. Those that cannot be read are left out. */
   async list(query: ExecutionQuery): Promise<{ executions: Execution[]; next?: string }> {
     const sources =
       query.target === undefined
@@ -63,7 +63,7 @@ export class ExecutionHistory {
       if (ids.length === 0) return { executions };
       scanned += ids.length;
       before = ids.at(-1) as string;
-      const found = await Promise.all(ids.map((id) => this.get(id)));
+      const found = await Promise.all(ids.map((id) => this.get(id).catch(ifUnreadable)));
       for (const execution of found) {
         if (execution === undefined || (query.state !== undefined && execution.state !== query.state)) continue;
         executions.push(execution);
@@ -115,6 +115,11 @@ export class ExecutionHistory {
       ...(state === 'closed' && { blocked_until: new Date(Number(until)).toISOString() }),
     };
   }
+}
+
+/** One that only a newer version can read must not hide all others. */
+function ifUnreadable(error: unknown): undefined {
+  if (!(error instanceof UnreadableExecutionError)) throw error;
 }
 
 /** Most by which a gateway's clock may differ from Redis' for pages to miss nothing. */

@@ -3,6 +3,7 @@ export * from './command-store.js';
 export { defineScripts, type RedisConnection } from './connection.js';
 export { DrainQueue } from './drain-queue.js';
 export * from './execution-history.js';
+export { UnreadableExecutionError } from './execution-record.js';
 export { HintChannels } from './hint-channels.js';
 export * from './leadership.js';
 export * from './node-follow.js';

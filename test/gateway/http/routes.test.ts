@@ -196,6 +196,14 @@ describe('commands', () => {
     });
   });
 
+  it('whose record only a newer version can read are refused by name, and hide no others', async () => {
+    const [strange, ours] = [await gw.submit('w1'), await gw.submit('w1')];
+    await gw.connection.hset(gw.keys.execution(strange), { v: '2', executor: 'rocket' });
+    expect(await call(`/api/v1/executions/${strange}`)).toMatchObject(refusal('internal', /got one of version 2/));
+    const { executions } = (await call('/api/v1/executions?target=w1')).json;
+    expect(executions.map(({ id }: { id: string }) => id)).toEqual([ours]);
+  });
+
   it('that are too many for a target are refused', async () => {
     const other = await startHttpGateway(redis, ['--queue-length-max', '2']);
     const send = () =>

@@ -5,6 +5,7 @@
  */
 import { ANONYMOUS, type Clock, type Logger, type Readiness, redactUrl, TokenBuckets } from '@carrierarr/platform';
 import { ClientError, type errorBodySchema } from '@carrierarr/protocol';
+import { UnreadableExecutionError, UnreadableResourceError } from '@carrierarr/store';
 import type {
   CommandStore,
   ExecutionHistory,
@@ -254,6 +255,9 @@ function toClientError(error: unknown): ClientError {
   if (error instanceof ClientError) return error;
   if (error instanceof RedisAwayError) {
     return new ClientError('unavailable', `${error.message}. Try again in a moment.`, { cause: error });
+  }
+  if (error instanceof UnreadableExecutionError || error instanceof UnreadableResourceError) {
+    return new ClientError('internal', error.message, { cause: error });
   }
   return new ClientError(
     'internal',

@@ -8,6 +8,7 @@
  *   kill              queued  -> ended | running -> running with a kill request
  *   reap              running -> ended as lost, or queued again if idempotent; the target stays closed for a while
  */
+import { EXECUTION_VERSION } from '@carrierarr/protocol';
 import { ENTRY_SCRIPT_KEYS, entryScript, TARGET_SCRIPT_KEYS, targetScript } from './target-script.js';
 
 /**
@@ -71,7 +72,8 @@ return {'accepted', id, position(id)}
 
 /**
  * A: 1 runner id · 2 incarnation · 3 JSON of the started event without its closing brace (the record's fields follow).
- * Returns {'claimed', id, fence, HGETALL of the record} | {'busy', closed-until ms or 0} | {'empty'}.
+ * Returns {'claimed', id, fence, HGETALL of the record} | {'busy', closed-until ms or 0} | {'empty'} |
+ * {'newer', id, version of its record}.
  */
 const CLAIM = targetScript(`
 local lease = redis.call('HMGET', K_LEASE, 'exec', 'state', 'until')
@@ -82,14 +84,19 @@ if lease[1] then
     return {'busy', lease[2] == 'closed' and lease[3] or '0'}
   end
 end
-local id = redis.call('LPOP', K_QUEUE)
-while id and redis.call('HGET', EXEC .. id, 'state') ~= 'queued' do
-  id = redis.call('LPOP', K_QUEUE)
+local id, head
+while true do
+  id = redis.call('LINDEX', K_QUEUE, 0)
+  if not id then
+    redis.call('ZREM', K_PENDING, TARGET)
+    return {'empty'}
+  end
+  head = redis.call('HMGET', EXEC .. id, 'state', 'v')
+  if head[1] == 'queued' then break end
+  redis.call('LPOP', K_QUEUE)
 end
-if not id then
-  redis.call('ZREM', K_PENDING, TARGET)
-  return {'empty'}
-end
+if (tonumber(head[2]) or 1) > ${EXECUTION_VERSION} then return {'newer', id, head[2]} end
+redis.call('LPOP', K_QUEUE)
 -- Also above Redis' clock: after a failover that lost the last writes, a new fence is still above every older one.
 local fence = math.max((tonumber(redis.call('GET', K_FENCE)) or 0) + 1, now)
 redis.call('SET', K_FENCE, int(fence))

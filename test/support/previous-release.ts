@@ -1,0 +1,116 @@
+/**
+ * The programs of the release before this one, built to run beside those of today. It is the newest `v*` tag below HEAD; while there is none, the
+ * commit that `test/fixtures/previous-release` names. Where it cannot be had {@link previousReleaseMissing} says why, for `test.skipIf`: a shallow
+ * clone and an unpacked archive know no history.
+ *
+ * It runs on the packages that are installed here, so all that its programs need must be in its lock file as in ours. What was
+ * built is kept, so the next run finds it.
+ */
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm, symlink } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { type Release, WORKSPACE } from './programs.js';
+
+const run = promisify(execFile);
+const NAMED = 'test/fixtures/previous-release';
+const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
+
+/** What git printed, without the last line break; undefined if it failed. */
+function git(...args: string[]): string | undefined {
+  const { status, stdout } = spawnSync('git', args, { cwd: WORKSPACE, encoding: 'utf8', maxBuffer: OUTPUT_BYTES_MAX });
+  return status === 0 ? stdout.trimEnd() : undefined;
+}
+
+/** Of `package-lock.json`: packages by where they are installed. */
+type Packages = Record<
+  string,
+  { version?: string; resolved?: string; link?: boolean; dev?: boolean; optional?: boolean }
+>;
+const packagesIn = (lock: string): Packages => (JSON.parse(lock) as { packages: Packages }).packages;
+
+interface Found {
+  name: string;
+  commit: string;
+  packages: Packages;
+}
+
+function find(): Found | string {
+  const tag = git('tag', '--list', 'v[0-9]*', '--merged', 'HEAD', '--no-contains', 'HEAD', '--sort=-v:refname');
+  const name = tag?.split('\n')[0] || readFileSync(join(WORKSPACE, NAMED), 'utf8').trim();
+  const commit = git('rev-parse', '--verify', '--quiet', `${name}^{commit}`);
+  if (commit === undefined)
+    return `needs the previous release, ${name}, in the history (\`git fetch --unshallow --tags\`)`;
+  const packages = packagesIn(git('show', `${commit}:package-lock.json`) ?? '{"packages":{}}');
+  const ours = packagesIn(readFileSync(join(WORKSPACE, 'package-lock.json'), 'utf8'));
+  const other = Object.entries(packages).find(
+    ([path, { version, link, dev, optional }]) =>
+      path.includes('node_modules/') && !link && !dev && !optional && ours[path]?.version !== version,
+  );
+  if (other === undefined) return { name, commit, packages };
+  const [path, { version }] = other;
+  return `needs packages that are not installed here: ${name} runs with ${path} ${version}, we with ${ours[path]?.version ?? 'none'}`;
+}
+
+const found = find();
+
+/** Why there is no previous release to run here; undefined if there is. */
+export const previousReleaseMissing: string | undefined = typeof found === 'string' ? found : undefined;
+if (previousReleaseMissing !== undefined) console.warn(`Skipped: a test of mixed versions ${previousReleaseMissing}.`);
+
+/** The programs of the previous release. The first call builds them, which takes seconds. */
+export async function previousRelease(): Promise<Release> {
+  if (typeof found === 'string') throw new Error(`This ${found}`);
+  const cache = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'carrierarr');
+  // Its packages are links to those of this workspace.
+  const place = createHash('sha256').update(WORKSPACE).digest('hex').slice(0, 8);
+  const folder = join(cache, `release-${found.commit.slice(0, 12)}-${place}`);
+  if (!existsSync(folder)) {
+    await mkdir(cache, { recursive: true });
+    const building = await mkdtemp(`${folder}-building-`);
+    try {
+      await build(found, building);
+      await rename(building, folder).catch((error: unknown) => {
+        // Another test has built it meanwhile.
+        if (!existsSync(folder)) throw error;
+      });
+    } finally {
+      await rm(building, { recursive: true, force: true });
+    }
+  }
+  const main = join(folder, 'apps/cli/dist/main.js');
+  const flagsOf = new Map<string, ReadonlySet<string>>();
+  return {
+    ...{ name: found.name, launch: [process.execPath, main] },
+    known(program, flags) {
+      let known = flagsOf.get(program);
+      if (known === undefined) {
+        const help = execFileSync(process.execPath, [main, program, '--help'], { encoding: 'utf8' });
+        flagsOf.set(program, (known = new Set([...help.matchAll(/^ +(--[\w-]+)/gm)].map((match) => match[1] ?? ''))));
+      }
+      return flags.flatMap((flag, i) => (i % 2 === 0 && known.has(flag) ? [flag, flags[i + 1] ?? ''] : []));
+    },
+  };
+}
+
+async function build({ commit, packages }: Found, folder: string): Promise<void> {
+  const archive = join(folder, 'archive.tar');
+  await run('git', ['archive', '--output', archive, commit], { cwd: WORKSPACE });
+  await run('tar', ['-xf', archive, '-C', folder]);
+  await rm(archive);
+  for (const [path, { link, resolved }] of Object.entries(packages)) {
+    // What is within a package comes with it.
+    if (path.split('node_modules/').length !== 2) continue;
+    const at = join(folder, path);
+    const installed = join(WORKSPACE, path);
+    if (!link && !existsSync(installed)) continue;
+    await mkdir(dirname(at), { recursive: true });
+    await symlink(link ? relative(dirname(at), join(folder, resolved ?? '')) : installed, at);
+  }
+  // Its types were checked when it was released.
+  const compiler = join(WORKSPACE, 'node_modules/typescript/lib/tsc.js');
+  await run(process.execPath, [compiler, '-b', '--noCheck'], { cwd: folder, maxBuffer: OUTPUT_BYTES_MAX });
+}
