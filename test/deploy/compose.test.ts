@@ -31,7 +31,7 @@ interface Service {
   read_only?: boolean;
   cap_drop?: string[];
   security_opt?: string[];
-  healthcheck?: unknown;
+  healthcheck?: { test: string[] };
   stop_grace_period?: string;
 }
 const compose = parse(readRepository('compose.yaml'), { merge: true }) as {
@@ -56,6 +56,14 @@ describe('compose.yaml', () => {
 
   test.each(services)('%s may do no more than it must', (_, service) => {
     expect(service).toMatchObject({ read_only: true, cap_drop: ['ALL'], security_opt: ['no-new-privileges:true'] });
+  });
+
+  test('is looked after without a node started for each look', () => {
+    const looks = services.flatMap(([name, { healthcheck }]) =>
+      healthcheck ? [[name, healthcheck.test] as const] : [],
+    );
+    expect(looks.map(([name]) => name)).toEqual(['redis', 'rabbitmq', 'gateway', 'runner', 'monitor', 'agent']);
+    expect(looks.filter(([, program]) => program.includes('node'))).toEqual([]);
   });
 
   test.each(services)('%s has a version', (_, { image }) => {

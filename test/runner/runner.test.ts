@@ -253,6 +253,17 @@ describe('ending a command', () => {
     });
   });
 
+  it('needs no notice that it can read', async () => {
+    await withRunner([], async (client, runner) => {
+      const id = await client.submit('w', 'polite');
+      await client.line('w', /pids/);
+      await client.store.kill('w', id, 'ann');
+      await client.connection.spublish(client.keys.killChannel(), JSON.stringify({ v: 2, executions: [id] }));
+      expect(await client.ended(id)).toMatchObject({ outcome: 'killed', exit_code: 143 });
+      expect(await runner.metric('executions_total', { outcome: 'killed' })).toBe(1);
+    });
+  });
+
   it('ends what runs longer than its timeout, which a command may set up to a limit', async () => {
     await withRunner(['--command-timeout', '1h', '--command-timeout-max', '1s'], async (client) => {
       const short = await client.submit('a', 'sleep', ['1000'], { timeoutMs: 300 });

@@ -80,6 +80,21 @@ describe('a carrierarr agent', () => {
     expect(await second.next('command')).toMatchObject({ commandId: request.execution });
   });
 
+  it('is not sent a command that only a newer monitor can read; that waits, and holds up no other', async () => {
+    const { agent } = await home.monitor('m1');
+    const [strange, ours] = [await home.command('n1', { target: 'a' }), await home.command('n1', { target: 'b' })];
+    const mail = home.keys.agentMail(strange.execution);
+    const request = (await home.connection.hget(mail, 'request')) ?? '';
+    await home.connection.hset(mail, 'request', JSON.stringify({ v: 2 }));
+    const stream = agent().stream().hello('n1');
+    await stream.next('command', ({ commandId }) => commandId === ours.execution);
+    expect(await home.mail.look(strange.execution)).toMatchObject({ kind: 'under-way', state: 'waiting' });
+    expect(stream.of('command')).toHaveLength(1);
+    // As a monitor that can read it.
+    await home.connection.hset(mail, 'request', request);
+    await stream.next('command', ({ commandId }) => commandId === strange.execution);
+  });
+
   it('is not sent again what it says that it runs', async () => {
     const { agent } = await home.monitor('m1');
     const [running, waiting] = [await home.command('n1', { target: 'a' }), await home.command('n1', { target: 'b' })];
