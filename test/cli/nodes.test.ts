@@ -118,6 +118,22 @@ describe('carrierarr run on a node', () => {
     expect(await gateway.history.get(stdout.trim())).toMatchObject({ target: 'gpu-1', node: 'i-1' });
   });
 
+  it('has its output found, and is told of where its commands are, by whichever of its names', async () => {
+    await connected(gateway.registry, 'ip-10-0-0-1', { more: { instance_id: 'i-1' } });
+    await new TestMonitor(gateway.connection, gateway.keys).publish({
+      upserts: [workerRecord('i-1', { target: 'gpu-1' })],
+    });
+    await vi.waitFor(() => expect(gateway.status.workerOf('i-1')).toBeDefined());
+    const hint = (name: string) => `carrierarr: ${name} is a node; its commands and output are those of gpu-1.\n`;
+    await gateway.submit('gpu-1', 'drain');
+    for (const name of ['ip-10-0-0-1', 'i-1']) expect((await run('ps', '--target', name)).stderr).toContain(hint(name));
+    expect((await run('ps', '--target', 'gpu-1')).stdout).toContain('drain');
+    expect((await run('logs', 'i-1')).stderr).toContain(hint('i-1'));
+    expect((await run('logs', 'gpu-1')).stderr).not.toContain('is a node');
+    expect((await run('kill', 'i-1')).exitCode).toBe(0);
+    expect((await run('ps', '--target', 'gpu-1')).stdout).not.toContain('drain');
+  });
+
   it('exits with 126 when it cannot be run there', async () => {
     await connected(gateway.registry, 'gpu-1');
     expect((await run('run', 'gpu-1', 'pull-model')).exitCode).toBe(126);

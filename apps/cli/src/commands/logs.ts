@@ -14,9 +14,10 @@ import {
 } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
 import { Connection } from '../client/connection.js';
+import { targetOfNode } from '../client/node-target.js';
 import { isMany, Printer } from '../client/printer.js';
 import { Resume, type Start } from '../client/resume.js';
-import { clientSchema, loadClient } from '../client/settings.js';
+import { type ClientSettings, clientSchema, loadClient } from '../client/settings.js';
 import { deferred } from '../deferred.js';
 import { EXIT, UsageError } from '../exit.js';
 import { type Host, onSignal, type Verb } from '../host.js';
@@ -58,6 +59,8 @@ export const logsSchema = defineSchema({
   ...clientSchema,
 });
 
+type Settings = ClientSettings<typeof logsSchema>;
+
 const FOLLOW_TAIL = 10;
 
 export const logs: Verb = {
@@ -73,19 +76,20 @@ export const logs: Verb = {
     });
     if (settings === null) return EXIT.done;
     const { access, values, positionals } = settings;
-    const target = positionals[0] ?? '';
-    const checked = targetPatternSchema.safeParse(target);
-    if (!checked.success) throw new UsageError(`TARGET cannot be \`${target}\`: ${checked.error.issues[0]?.message}.`);
+    const named = positionals[0] ?? '';
+    const checked = targetPatternSchema.safeParse(named);
+    if (!checked.success) throw new UsageError(`TARGET cannot be \`${named}\`: ${checked.error.issues[0]?.message}.`);
     if (values.since !== null && values.tail !== null) {
       throw new UsageError('--since and --tail both say where to begin. Keep one of them.');
     }
 
     const api = new Api(access);
+    const output = new Output(host);
+    const target = await located(named, access, api, output);
     const start: Start =
       values.since === null
         ? { kind: 'tail', lines: values.tail ?? (values.follow ? FOLLOW_TAIL : TAIL_MAX) }
         : { kind: 'since', since: await pointOf(values.since, target, api) };
-    const output = new Output(host);
     const ends = values.follow ? null : await logEnds(target, api);
     if (ends?.size === 0) {
       output.notice(
@@ -98,6 +102,13 @@ export const logs: Verb = {
     return follow({ access, target, start, ends, giveUpAfterMs: giveUpAfter }, printer, output, host);
   },
 };
+
+/** A target that has written something is itself, also where a node goes by the same name. */
+async function located(named: string, access: Settings['access'], api: Api, output: Output): Promise<string> {
+  if (isPattern(named)) return named;
+  const targets = await api.targets();
+  return targets.some(({ target }) => target === named) ? named : targetOfNode(access, named, output);
+}
 
 /** Where `--since` points. */
 async function pointOf(since: string, target: string, api: Api): Promise<LogPoint | { time: string }> {

@@ -1,6 +1,7 @@
 /** `carrierarr ps`: what runs and what waits, on all targets. */
 import { defineSchema, formats } from '@carrierarr/platform';
 import { Api } from '../client/api.js';
+import { targetOfNode } from '../client/node-target.js';
 import { clientSchema, loadClient } from '../client/settings.js';
 import { EXIT } from '../exit.js';
 import type { Verb } from '../host.js';
@@ -24,6 +25,8 @@ export const ps: Verb = {
     const running = await api.executions({ ...only, state: 'running' }, LISTED_MAX);
     const queued = await api.executions({ ...only, state: 'queued' }, LISTED_MAX);
     const output = new Output(host);
+    if (values.target !== null && running.length + queued.length === 0)
+      await targetOfNode(access, values.target, output);
     if (values.output === 'json') for (const execution of [...running, ...queued]) output.json(execution);
     else if (running.length + queued.length === 0) output.notice('Nothing runs and nothing waits.');
     else output.text(executionsTable([...running, ...queued], Date.now()));

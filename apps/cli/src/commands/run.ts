@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import { type ConfigValues, defineSchema, formats } from '@carrierarr/platform';
 import { argsSchema, clientIdSchema, isAgentVerb, targetSchema, verbSchema } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
-import { FleetApi } from '../client/fleet-api.js';
+import { targetOfNode } from '../client/node-target.js';
 import { Connection, type IdentifiedCommand } from '../client/connection.js';
 import { Resume } from '../client/resume.js';
 import { Printer } from '../client/printer.js';
@@ -112,19 +112,10 @@ function options({ timeout, idempotent }: Values) {
   return { ...(timeout !== null && { timeout_seconds: timeout / 1000 }), ...(idempotent && { idempotent }) };
 }
 
-/** A node's commands and their output are under its own target, whichever of its names it is called by. */
+/** A command for an agent, under the target of its node, whichever of its names was given. */
 async function located({ access }: Settings, command: TargetCommand, output: Output): Promise<TargetCommand> {
   if (!isAgentVerb(command.command)) return command;
-  try {
-    const node = await new FleetApi(access).node(command.target);
-    if (node === undefined || node.target === command.target) return command;
-    output.notice(`${command.target} is a node; its commands and output are those of ${node.target}.`);
-    return { ...command, target: node.target };
-  } catch (error) {
-    // An older gateway, or one that cannot say now: what follows shows.
-    if (error instanceof GatewayFailure) return command;
-    throw error;
-  }
+  return { ...command, target: await targetOfNode(access, command.target, output) };
 }
 
 const WAIT_NOTICE =

@@ -1,0 +1,99 @@
+/** An agent that is killed, and one that is frozen: stale, then dead, each at its time and not earlier; one that thaws is back. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { type Program, startGateway, startMonitor, startProgram } from '../support/programs.js';
+import { startRedis } from '../support/redis.js';
+import { until } from '../support/until.js';
+
+const STALE_MS = 4_000;
+const DEAD_MS = 8_000;
+/** Gateways look at what changed so often at most. */
+const LAG_MS = 1_000;
+const AGENTS = /"address":"(127\.0\.0\.1:\d+)"[^\n]*"msg":"agents are served"/;
+
+interface NodeRow {
+  id: string;
+  liveness: string;
+  last_seen: string;
+}
+
+it('is stale and then dead at the set times, killed or frozen, and back when it thaws', async () => {
+  const redis = await startRedis();
+  const folder = await mkdtemp(join(tmpdir(), 'carrierarr-agent-death-'));
+  const programs: Program[] = [];
+  onTestFinished(async () => {
+    await Promise.all(programs.map((program) => program.kill()));
+    await redis.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const started = async (program: Program) => {
+    programs.push(program);
+    await program.ready();
+    return program;
+  };
+  const gateway = await started(startGateway({ name: 'gateway', redisUrl: redis.url }));
+  const flags = ['--grpc-addr', '127.0.0.1:0', '--agent-status-interval', '1s', '--agent-heartbeat-interval', '1s'];
+  flags.push('-stale-timeout', `${STALE_MS}ms`, '-dead-threshold', `${DEAD_MS}ms`);
+  const monitor = await started(startMonitor({ name: 'monitor', redisUrl: redis.url, flags }));
+  const address = await until('where it serves agents', () => AGENTS.exec(monitor.output())?.[1]);
+  const agent = (node: string) =>
+    started(
+      startProgram({
+        name: node,
+        args: [
+          ...['agent', '-control-plane', address, '--node-id', node, '--state-dir', join(folder, node)],
+          ...['--health-port', '0', '--metadata', 'off', '--log-format', 'json'],
+        ],
+        listens: /"address":"127\.0\.0\.1:(\d+)","msg":"health/,
+      }),
+    );
+  const [killed, frozen] = [await agent('killed'), await agent('frozen')];
+
+  const nodes = async () => (await (await fetch(`${gateway.url}/api/v1/nodes`)).json()) as NodeRow[];
+  const all = (liveness: string) => async () => {
+    const found = await nodes();
+    return found.length === 2 && found.every((node) => node.liveness === liveness);
+  };
+  await until('both to be healthy', all('healthy'));
+  await killed.kill();
+  frozen.freeze();
+
+  const told = new Map([
+    ['killed', ['healthy']],
+    ['frozen', ['healthy']],
+  ]);
+  await until(
+    'both to be dead',
+    async () => {
+      const askedMs = Date.now();
+      const found = await nodes();
+      const answeredMs = Date.now();
+      for (const { id, liveness, last_seen } of found) {
+        const seenMs = Date.parse(last_seen);
+        const states = told.get(id);
+        if (states?.at(-1) !== liveness) states?.push(liveness);
+        // Not too early, as of the answer; and not too late, as of the question.
+        const atLeastMs = { healthy: 0, stale: STALE_MS, dead: DEAD_MS }[liveness];
+        const atMostMs = { healthy: STALE_MS, stale: DEAD_MS, dead: Infinity }[liveness] ?? 0;
+        expect([id, liveness, answeredMs - seenMs >= (atLeastMs ?? Infinity)]).toEqual([id, liveness, true]);
+        expect([id, liveness, askedMs - seenMs < atMostMs + LAG_MS]).toEqual([id, liveness, true]);
+      }
+      return found.every(({ liveness }) => liveness === 'dead');
+    },
+    60_000,
+  );
+  expect([...told]).toEqual([
+    ['killed', ['healthy', 'stale', 'dead']],
+    ['frozen', ['healthy', 'stale', 'dead']],
+  ]);
+
+  frozen.thaw();
+  await until(
+    'the one that thawed to be back',
+    async () => (await nodes()).some(({ id, liveness }) => id === 'frozen' && liveness === 'healthy'),
+    60_000,
+  );
+  expect((await nodes()).find(({ id }) => id === 'killed')?.liveness).toBe('dead');
+});
