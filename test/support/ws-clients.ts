@@ -18,6 +18,8 @@ export const wsUrl = (httpUrl: string) => `${httpUrl.replace(/^http/, 'ws')}/ws`
 
 const OUTPUT_TYPES = new Set(['stdout', 'stderr', 'lines']);
 const RETRY_MS = 50;
+/** As long as a test waits for a container that it replaces: until its agent is back, commands for that are refused. */
+const ACCEPTED_MS = 300_000;
 
 /** One connection and all that came over it. */
 export class Socket {
@@ -312,7 +314,7 @@ export class NewClient {
   /** Submits again and again, with the same id, until the command is accepted. */
   async submitUntilAccepted(target: string, command: string, ...args: (string | number)[]): Promise<Accepted> {
     const commandId = this.#nextId();
-    return until(`${commandId} to be accepted`, () => this.submitAs(commandId, target, command, ...args), 60_000);
+    return until(`${commandId} to be accepted`, () => this.submitAs(commandId, target, command, ...args), ACCEPTED_MS);
   }
 
   #nextId(): string {

@@ -191,7 +191,12 @@ export class Commands {
     const { command, args } = request;
     if (nodes === undefined || !isAgentVerb(command)) return undefined;
     const node = request.node ?? (await this.#whereKnown(request, target, () => nodes.byTarget(target)));
-    if (node === undefined) return undefined;
+    if (node === undefined) {
+      // An agent that restarts says goodbye first. What is for it must not go to the script meanwhile.
+      const leftAgoMs = await this.#whereKnown(request, target, () => nodes.leftAgoMs(target));
+      if (leftAgoMs !== undefined) throw hasLeft(command, target, leftAgoMs);
+      return undefined;
+    }
     const answer = agentCommandOf(command, args ?? []);
     if (!answer.ok) throw new ClientError('bad_command', `${answer.problem} The command was not accepted.`);
     const { streamlessMs } = node;
@@ -357,6 +362,14 @@ function whatIsKnown({ wasSent }: RedisAwayError, { command, clientId }: Command
   return (
     `Whether ${what} was accepted is unknown: look at GET /api/v1/executions?target=${encodeURIComponent(target)} before you send ` +
     'it again. With an id it could be repeated without harm.'
+  );
+}
+
+function hasLeft(command: string, target: string, agoMs: number): ClientError {
+  return new ClientError(
+    'node_not_connected',
+    `${echo(command)} for ${echo(target)} was not accepted: the agent of that node signed off ${seconds(agoMs)} ago. Try again when ` +
+      'the node is connected; GET /api/v1/nodes tells.',
   );
 }
 

@@ -294,6 +294,10 @@ export class Keys {
   nodeVersions(): string {
     return this.nodes('versions');
   }
+  /** Sorted set: names and keys of nodes that said that they go, by when, epoch ms. */
+  nodesLeft(): string {
+    return this.nodes('left');
+  }
   /** Sorted set: keys of nodes that were removed, by the version of that. */
   removedNodes(): string {
     return this.nodes('removed');

@@ -3,6 +3,7 @@ import type { Keys, ListeningSince, LivenessLimits, NodeChannel, NodeRecord } fr
 import { NODE_CHANNELS } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
 import { type KeptNode, limitsOf, listeningOf, msOfTime, NodeReader, readNodeTexts } from './node-records.js';
+import { LEFT_KEPT_MS } from './lua/node-scripts.js';
 import { LISTENING_PAUSE_MS } from './node-registry.js';
 import { replies } from './transaction.js';
 
@@ -34,6 +35,16 @@ export class NodeLookup {
     // It may have got its instance id just now, and with it another key.
     const isElsewhere = alias !== null && (await this.#connection.hget(this.#keys.nodeAliases(), name)) !== alias;
     return isElsewhere ? this.find(name, nodeKeys) : undefined;
+  }
+
+  /** How long ago the node of one of these names or keys said that it goes, ms; undefined if none did lately. */
+  async leftAgoMs(names: readonly string[]): Promise<number | undefined> {
+    const [time, ...scores] = await replies<[[string, string], ...(string | null)[]]>(
+      names.reduce((multi, name) => multi.zscore(this.#keys.nodesLeft(), name), this.#connection.multi().time()),
+    );
+    const leftMs = Math.max(...scores.map((score) => Number(score ?? 0)));
+    const agoMs = msOfTime(time) - leftMs;
+    return agoMs < LEFT_KEPT_MS ? Math.max(0, agoMs) : undefined;
   }
 
   async #first(nodeKeys: readonly string[]): Promise<KeptNode | undefined> {

@@ -59,6 +59,7 @@ export class NodeRegistry {
       keys.nodeVersions(),
       keys.removedNodes(),
       keys.nodesMeta(),
+      keys.nodesLeft(),
       randomBytes(8).toString('hex'),
       ...own,
     ]);

@@ -101,6 +101,28 @@ it('goes to the script when the verb is none of an agent, or the target is no no
   expect(await submit('elsewhere', 'drain', [])).not.toHaveProperty('node');
 });
 
+it('is refused for a while after the agent signed off, as for an upgrade, and never goes to the script meanwhile', async () => {
+  const { key, fence } = await connected(registry, 'host-1', { more: { instance_id: 'i-1' } });
+  await registry.closeStream(key, fence);
+  expect(await registry.deregister('i-1')).toBe('removed');
+  const { submit, refused } = build({ workers: [workerRecord('i-1', { target: 'gpu-1' })] });
+  for (const name of ['host-1', 'i-1', 'gpu-1'])
+    expect(await refused(name)).toMatch(/^node_not_connected: .*signed off \d s ago/);
+  expect(await submit('gpu-1', 'start', [])).not.toHaveProperty('executor');
+  expect(await submit('elsewhere', 'drain', [])).not.toHaveProperty('node');
+  await connected(registry, 'host-1', { more: { instance_id: 'i-1' } });
+  expect(await submit('gpu-1')).toMatchObject({ executor: 'agent', node: 'i-1' });
+});
+
+it('goes to the script again when the agent signed off long ago', async () => {
+  const { key, fence } = await connected(registry, 'host-1');
+  await registry.closeStream(key, fence);
+  await registry.deregister('host-1');
+  const nowMs = await build().store.redisNowMs();
+  await connection.zadd(keys.nodesLeft(), nowMs - 600_000, 'host-1');
+  expect(await build().submit('host-1')).not.toHaveProperty('node');
+});
+
 it('needs no script, where a command for one is refused', async () => {
   await connected(registry, 'host-1');
   const { submit, refused } = build({ commandsEnabled: false });

@@ -76,6 +76,14 @@ export class NodeView {
     );
   }
 
+  /**
+   * How long ago the node that a target was said that it goes, ms; undefined if it did not lately. Throws RedisAwayError.
+   */
+  async leftAgoMs(target: string): Promise<number | undefined> {
+    const ids = this.#o.workers.workersWithTarget(target).map(({ id }) => id);
+    return this.#o.redis.bounded(() => this.#o.lookup.leftAgoMs([target, ...ids]));
+  }
+
   async #found(name: string, nodeKeys: readonly string[]): Promise<SeenNode | undefined> {
     const { redis, lookup, follow } = this.#o;
     try {

@@ -2,16 +2,20 @@
  * Scripts of the registry of nodes and of the mail between runners and agents. All keys lie in one slot.
  *
  * A script of the registry has KEYS 1 nodes · 2 aliases · 3 registration by gRPC · 4 by AMQP · 5 status · 6 heartbeat ·
- * 7 streams · 8 seen by gRPC · 9 by AMQP · 10 versions · 11 removed · 12 meta, and ARGV 1 the epoch to begin with if
+ * 7 streams · 8 seen by gRPC · 9 by AMQP · 10 versions · 11 removed · 12 meta · 13 left, and ARGV 1 the epoch to begin with if
  * there is none; its own arguments follow as A[1]…
  */
 import { NOW } from './append-entry.js';
 
-export const NODE_SCRIPT_KEYS = 12;
+export const NODE_SCRIPT_KEYS = 13;
+
+/** How long it is remembered that a node said that it goes, ms. An agent that is upgraded is back before. */
+export const LEFT_KEPT_MS = 600_000;
 
 const PREAMBLE = `${NOW}
 local K_NODES, K_ALIASES, K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local K_STREAMS, K_SEEN_GRPC, K_SEEN_AMQP, K_VERSIONS, K_REMOVED, K_META = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local K_LEFT = KEYS[13]
 local PARTS = {K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT, K_STREAMS}
 local A = {}
 for i = 2, #ARGV do A[i - 1] = ARGV[i] end
@@ -184,6 +188,8 @@ if stream and string.match(stream, '^%d+ %d+ ') then
   changed(key)
   return {'kept', key}
 end
+redis.call('ZREMRANGEBYSCORE', K_LEFT, '-inf', int(now - ${LEFT_KEPT_MS}))
+for _, name in ipairs({key, A[1], redis.call('HGET', K_NODES, key)}) do redis.call('ZADD', K_LEFT, int(now), name) end
 drop(key)
 return {'removed', key}
 `);
