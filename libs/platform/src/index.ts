@@ -1,4 +1,5 @@
 /** What it takes to run a process: configuration, logs, metrics, health, Redis connections, lifecycle, time. */
+export { AddressCounts } from './access/address-counts.js';
 export { limitKeyOf } from './access/limit-key.js';
 export { type Rate, TokenBucket, TokenBuckets } from './access/token-bucket.js';
 export { ANONYMOUS, parseTokens, type TokenProof, Tokens } from './access/tokens.js';

@@ -1,5 +1,5 @@
 /** How many connections there may be, in all and from one address. Pure counting; whoever accepts them asks first. */
-import { limitKeyOf } from '@carrierarr/platform';
+import { AddressCounts } from '@carrierarr/platform';
 import { ClientError } from '@carrierarr/protocol';
 
 export interface ConnectionBounds {
@@ -8,17 +8,15 @@ export interface ConnectionBounds {
 }
 
 export class ConnectionLimits {
-  readonly #bounds: ConnectionBounds;
-  readonly #ofAddress = new Map<string, number>();
-  #total = 0;
+  readonly #counts: AddressCounts;
 
-  constructor(bounds: ConnectionBounds) {
-    this.#bounds = bounds;
+  constructor({ connectionsMax, connectionsPerAddressMax }: ConnectionBounds) {
+    this.#counts = new AddressCounts({ max: connectionsMax, perAddressMax: connectionsPerAddressMax });
   }
 
   /** Connections now. */
   get total(): number {
-    return this.#total;
+    return this.#counts.total;
   }
 
   /**
@@ -26,32 +24,14 @@ export class ConnectionLimits {
    * `too_many_connections`.
    */
   admit(address: string): () => void {
-    const { connectionsMax, connectionsPerAddressMax } = this.#bounds;
-    const key = limitKeyOf(address);
-    const ofAddress = this.#ofAddress.get(key) ?? 0;
-    if (this.#total >= connectionsMax) {
-      throw new ClientError(
-        'too_many_connections',
-        `This gateway has ${this.#total} connections, as many as are allowed (--connections-max). Try another gateway, or later.`,
-      );
-    }
-    if (ofAddress >= connectionsPerAddressMax) {
-      throw new ClientError(
-        'too_many_connections',
-        `There are ${ofAddress} connections from ${key}, as many as one address may have (--connections-per-address-max). ` +
-          'If a proxy stands in front of the gateway, name it with --trusted-proxies.',
-      );
-    }
-    this.#total += 1;
-    this.#ofAddress.set(key, ofAddress + 1);
-    let isReleased = false;
-    return () => {
-      if (isReleased) return;
-      isReleased = true;
-      this.#total -= 1;
-      const left = (this.#ofAddress.get(key) ?? 1) - 1;
-      if (left > 0) this.#ofAddress.set(key, left);
-      else this.#ofAddress.delete(key);
-    };
+    const taken = this.#counts.take(address);
+    if (typeof taken === 'function') return taken;
+    throw new ClientError(
+      'too_many_connections',
+      taken.bound === 'max'
+        ? `This gateway has ${taken.count} connections, as many as are allowed (--connections-max). Try another gateway, or later.`
+        : `There are ${taken.count} connections from ${taken.address}, as many as one address may have (--connections-per-address-max). ` +
+            'If a proxy stands in front of the gateway, name it with --trusted-proxies.',
+    );
   }
 }
