@@ -51,6 +51,7 @@ Version ${version}, for Kubernetes ${kubeVersion.replace('>=', '').replace('-0',
 cluster](../../../docs/how-to/install-in-a-cluster.md) leads through it.
 
 \`\`\`sh
+# needs a cluster
 helm upgrade --install carrierarr deploy/helm/carrierarr --namespace carrierarr --create-namespace --values my-values.yaml
 \`\`\`
 

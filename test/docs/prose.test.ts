@@ -65,7 +65,8 @@ function commandLines(text: string): { line: string; program: string; flags: str
   const blocks = [...text.matchAll(/^```sh\n([\s\S]*?)^```/gm)].map((match) => match[1] ?? '');
   const lines = blocks.flatMap((block) => block.replaceAll('\\\n', ' ').split('\n'));
   return lines.flatMap((line) => {
-    const match = /^carrierarr (\w+)(.*)$/.exec(line.replace(/\s+#.*$/, ''));
+    // Comments, and commands within, are not of this program.
+    const match = /^carrierarr (\w+)(.*)$/.exec(line.replace(/\s+#.*$/, '').replaceAll(/\$\([^)]*\)/g, ''));
     if (!match) return [];
     const words = (match[2] ?? '').split(/ -- /)[0]!.split(/\s+/);
     const flags = words
