@@ -4,10 +4,11 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 export interface Ran {
   code: number;
@@ -20,8 +21,10 @@ export function runScript(name: string, args: readonly string[], env: Record<str
   const path = fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url));
   return new Promise((resolve) => {
     // In an empty folder: a config.sh that lies about must not take part.
-    const options = { env, cwd: mkdtempSync(join(tmpdir(), 'aws-script-')), maxBuffer: 16 * 1024 * 1024 };
+    const cwd = mkdtempSync(join(tmpdir(), 'aws-script-'));
+    const options = { env, cwd, maxBuffer: 16 * 1024 * 1024 };
     execFile('bash', [path, ...args], options, (error, stdout, stderr) => {
+      rmSync(cwd, { recursive: true, force: true });
       resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
     });
   });
@@ -49,7 +52,7 @@ export interface StubbedAws {
  * and may answer and exit. What they let pass goes to the `aws` on `path`, or exits with 0 when there is none.
  */
 export function stubAws(rule: string, path: string): StubbedAws {
-  const folder = mkdtempSync(join(tmpdir(), 'aws-stub-'));
+  const folder = temporaryFolder('aws-stub-');
   const log = join(folder, 'calls');
   const real = path
     .split(delimiter)

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Moto, motoMissing, startMoto } from '../support/moto.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { HOSTILE_TARGETS, lastLine, option, type Ran, runScript, stubAws, tokenOf } from './aws-script.js';
 
 interface Instance {
@@ -108,7 +108,7 @@ describe.skipIf(motoMissing !== undefined)(`ec2-worker.sh${motoMissing ? ` (${mo
 
   describe('provision', () => {
     test('makes one instance however often, tagged from its birth, with IMDSv2 and an encrypted disk', async () => {
-      const userData = join(mkdtempSync(join(tmpdir(), 'user-data-')), 'boot, "it".sh');
+      const userData = join(temporaryFolder('user-data-'), 'boot, "it".sh');
       writeFileSync(userData, '#!/bin/sh\necho hello\n');
       const seen = stubAws('', moto.env['PATH'] ?? '');
       const extra = {
@@ -415,7 +415,7 @@ describe.skipIf(motoMissing !== undefined)(`ec2-worker.sh${motoMissing ? ` (${mo
     });
 
     test('comes from the file that EC2_WORKER_CONFIG names', async () => {
-      const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'my config.sh');
+      const file = join(temporaryFolder('config-'), 'my config.sh');
       writeFileSync(file, "EC2_WORKER_AMI='ami-12c6146b'\nEC2_WORKER_INSTANCE_TYPES='t3.nano'\n");
       const ran = await worker('provision', 'filed', { EC2_WORKER_CONFIG: file });
       expect(ran).toMatchObject({ code: 0, stderr: '' });

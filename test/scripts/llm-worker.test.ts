@@ -1,13 +1,13 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Moto, motoMissing, startMoto } from '../support/moto.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { lastLine, option, type Ran, runScript, stubAws, tokenOf } from './aws-script.js';
 
 interface Volume {
@@ -106,7 +106,7 @@ describe.skipIf(motoMissing !== undefined)(`llm-worker.sh${motoMissing ? ` (${mo
   });
 
   test('the boot script carries the configuration and is the same for the same command', async () => {
-    const keep = mkdtempSync(join(tmpdir(), 'boot-'));
+    const keep = temporaryFolder('boot-');
     const seen = stubAws(
       `[[ $2 == run-instances ]] && { for a in "$@"; do [[ $a == fileb://* ]] && cat "\${a#fileb://}" >>'${keep}/all' && printf '\\036' >>'${keep}/all'; done
         refuse InvalidParameterValue RunInstances no; }`,
