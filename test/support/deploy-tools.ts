@@ -5,7 +5,8 @@
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { rm } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
@@ -29,7 +30,7 @@ function whyMissing(): string | undefined {
 
 /** Why there is no helm, or no schemas, here; undefined if there are. */
 export const helmMissing: string | undefined = whyMissing();
-/** Whether there is a kubectl; it asks no cluster here. */
+/** Whether there is a kubectl. */
 export const hasKubectl = program('kubectl') !== undefined;
 
 if (
@@ -44,22 +45,53 @@ if (helmMissing !== undefined) console.warn(`Skipped: a test of the Helm chart $
 /** Folder of the tools, for the PATH of what is to find them. */
 export const toolsPath = folder;
 
+/** Why there is no cluster to ask; undefined if there is one. */
+export const clusterMissing: string | undefined =
+  helmMissing ??
+  (process.env['KUBECONFIG'] && hasKubectl ? undefined : 'needs kubectl, and KUBECONFIG that leads to one');
+
+/** Whether that cluster is there for tests, which may make and take away what they like in namespaces of their own. */
+export const isClusterForTests: boolean = process.env['CLUSTER_FOR_TESTS'] === '1';
+
 const run = promisify(execFile);
-/** No repositories, plugins or cluster of whoever runs the test. */
-const OPTIONS = {
-  env: { PATH: process.env['PATH'], HOME: '/nonexistent', KUBECONFIG: '/nonexistent' },
-  maxBuffer: 64 * 1024 * 1024,
-};
+interface Printed {
+  stdout: string;
+  stderr: string;
+}
+
+/** Without repositories, plugins or the cluster of whoever runs the test. */
+function runTool(
+  file: string,
+  args: readonly string[],
+  own: Record<string, string | undefined> = {},
+): Promise<Printed> {
+  const env = { PATH: process.env['PATH'], HOME: '/nonexistent', KUBECONFIG: '/nonexistent', ...own };
+  return run(file, args, { env, maxBuffer: 64 * 1024 * 1024 });
+}
 
 /** What helm printed; rejects with an Error whose `stderr` says why it refused. */
 export async function helm(...args: string[]): Promise<string> {
-  return (await run(helmPath ?? 'helm', args, OPTIONS)).stdout;
+  return (await runTool(helmPath ?? 'helm', args)).stdout;
 }
 
 /** What kubectl printed, without any cluster. */
 export async function kubectl(...args: string[]): Promise<string> {
-  return (await run(program('kubectl') ?? 'kubectl', args, OPTIONS)).stdout;
+  return (await runTool(program('kubectl') ?? 'kubectl', args)).stdout;
 }
+
+/** Who asks a cluster keeps what it serves in a cache at home. */
+const asking = () => ({
+  KUBECONFIG: process.env['KUBECONFIG'],
+  HOME: join(tmpdir(), `carrierarr-kube-${process.pid}`),
+});
+
+/** What they printed, and what they warned of, where they may ask the cluster to which KUBECONFIG leads. */
+export const inCluster = {
+  helm: (...args: string[]) => runTool(helmPath ?? 'helm', args, asking()),
+  kubectl: (...args: string[]) => runTool(program('kubectl') ?? 'kubectl', args, asking()),
+  /** Takes away what they kept. */
+  forget: () => rm(asking().HOME, { recursive: true, force: true }),
+};
 
 /** A module of the packages of schemas. */
 export function importSchema(path: string): Promise<unknown> {
