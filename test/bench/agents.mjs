@@ -138,7 +138,8 @@ async function measureCommands() {
       if (first !== undefined) waiting.get(first)?.();
     }
   });
-  socket.send(JSON.stringify({ type: 'subscribe', target: node }));
+  // As the command line does: the list of all workers would be megabytes a second, read by this process.
+  socket.send(JSON.stringify({ type: 'subscribe', target: node, status: false }));
   const starter = new Child(process.execPath, ['test/bench/program-start.mjs']);
   children.push(starter);
   await starter.next('ready');
