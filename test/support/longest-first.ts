@@ -1,29 +1,14 @@
 /**
- * The files that take longest begin first: one of minutes that begins last keeps one core busy, and all who wait. Vitest goes
- * by what it remembers of earlier runs, and a fresh checkout has none.
+ * The scenarios that take longest begin first: one of minutes that begins last keeps one core busy, and all who wait. Vitest
+ * goes by what it remembers of earlier runs, and a fresh checkout has none.
  */
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Those of half a minute and more, the longest first, as measured. */
 const LONG = [
-  'scenarios/documents',
-  'scenarios/monitor-aws',
-  'scripts/ec2-worker',
-  'scenarios/agents-outage',
-  'scenarios/old-agents',
-  'scenarios/mixed-versions',
-  'scenarios/crash',
-  'scenarios/monitor-fleet',
-  'monitor/agents/amqp',
-  'reconcile/simulation/simulation',
-  'scripts/fargate-worker',
-  'scripts/llm-worker',
-  'scenarios/redis-outage',
-  'runner/redis-outage',
-  'runner/runner-process',
-  'runner/runner',
-  'scenarios/command-line',
-].map((name) => `test/${name}.test.ts`);
+  ...['documents', 'agents-outage', 'monitor-aws', 'old-agents', 'mixed-versions', 'crash', 'monitor-fleet'],
+  ...['redis-outage', 'command-line'],
+].map((name) => `test/scenarios/${name}.test.ts`);
 
 function rankOf({ moduleId }: TestSpecification): number {
   const rank = LONG.findIndex((name) => moduleId.endsWith(`/${name}`));
