@@ -97,3 +97,21 @@ test('`up` without a script has a runner all the same, and refuses what is for a
   expect((await runner.ended).code).not.toBe(0);
   expect(runner.output()).toContain('--without-script');
 });
+
+test('what is over in a moment does not load what serves, which would take longer than the command', async () => {
+  // Redis, metrics and logs come as CommonJS, which keeps a list of what it has loaded.
+  const hook = `import module from 'node:module'; process.on('exit', () => console.error(Object.keys(module._cache).join('\\n')));`;
+  for (const [args, expected] of [
+    [['ps', '--help'], []],
+    [
+      ['up', '--help'],
+      ['ioredis', 'pino', 'prom-client'],
+    ],
+  ] as const) {
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}` };
+    const ran = startProgram({ name: args.join(' '), args: [...args], env });
+    expect((await ran.ended).code).toBe(0);
+    const loaded = ['ioredis', 'pino', 'prom-client'].filter((name) => ran.output().includes(`/node_modules/${name}/`));
+    expect([args, loaded]).toEqual([args, expected]);
+  }
+});

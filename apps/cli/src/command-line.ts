@@ -1,5 +1,5 @@
 /** Finds the verb, runs it, and turns its end into an exit code and a text for the user. */
-import { ConfigError, version } from '@carrierarr/platform';
+import { ConfigError, version } from '@carrierarr/platform/light';
 import { EXIT, Failure } from './exit.js';
 import type { Host } from './host.js';
 import { VERBS } from './verbs.js';

@@ -7,7 +7,7 @@
  * gateway for `giveUpAfterMs`. What is subscribed to, and from where to go on, a {@link Resumption} decides; here are the
  * socket and the timers.
  */
-import { backoffMs, type Clock, systemClock, type Timer } from '@carrierarr/platform';
+import { backoffMs, type Clock, systemClock, type Timer } from '@carrierarr/platform/light';
 import {
   CLOSE_CODES,
   type CommandMessage,

@@ -3,7 +3,7 @@
  * gateway is not noticed; that is safe, because reads change nothing, a submit carries an id, and writing the same
  * resource twice is writing it once.
  */
-import { backoffMs, type Clock, sleep, systemClock } from '@carrierarr/platform';
+import { backoffMs, type Clock, sleep, systemClock } from '@carrierarr/platform/light';
 import type { GatewayAccess } from './settings.js';
 import { GatewayFailure, refused, unreachable } from './unreachable.js';
 

@@ -3,7 +3,7 @@
  * and positions that the gateway no longer knows. What has been handed on is remembered, so nothing comes twice, and what
  * went away unseen is still told.
  */
-import { backoffMs, type Clock, systemClock } from '@carrierarr/platform';
+import { backoffMs, type Clock, systemClock } from '@carrierarr/platform/light';
 import type { Resource, WatchLine } from '@carrierarr/protocol';
 import type { Change } from './change.js';
 import type { ResourceApi, ResourcesQuery } from './resource-api.js';

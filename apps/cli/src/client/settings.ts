@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { type ConfigSchema, type ConfigValues, defineSchema, formats, loadConfig } from '@carrierarr/platform';
+import { type ConfigSchema, type ConfigValues, defineSchema, formats, loadConfig } from '@carrierarr/platform/light';
 import type { Host } from '../host.js';
 import { UsageError } from '../exit.js';
 

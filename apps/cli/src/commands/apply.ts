@@ -3,7 +3,7 @@
  * does not say gets its default, also if somebody set it by hand.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 import { type Manifest, type Resource, RESOURCE_KINDS } from '@carrierarr/protocol';
 import { retryConflicts } from '../client/conflicts.js';
 import { ResourceApi } from '../client/resource-api.js';

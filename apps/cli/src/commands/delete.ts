@@ -1,5 +1,5 @@
 /** `carrierarr delete`: workers and pools, by name or as files say, with their machines unless they are orphaned. */
-import { type Clock, defineSchema, formats, systemClock } from '@carrierarr/platform';
+import { type Clock, defineSchema, formats, systemClock } from '@carrierarr/platform/light';
 import { type ResourceKind, RESOURCE_KINDS } from '@carrierarr/protocol';
 import { ResourceApi } from '../client/resource-api.js';
 import { followResources } from '../client/resource-follow.js';

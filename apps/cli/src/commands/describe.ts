@@ -1,5 +1,5 @@
 /** `carrierarr describe`: all there is to say of a worker, pool or node: why it is as it is, and what comes next. */
-import { defineSchema } from '@carrierarr/platform';
+import { defineSchema } from '@carrierarr/platform/light';
 import type { Resource, WorkerPoolResource, WorkerResource } from '@carrierarr/protocol';
 import { POOL_LABEL, targetOf } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';

@@ -1,5 +1,5 @@
 /** `carrierarr diff`: how applying files would change spec and labels. Exit codes as of `diff`. */
-import { defineSchema } from '@carrierarr/platform';
+import { defineSchema } from '@carrierarr/platform/light';
 import type { Manifest, Resource } from '@carrierarr/protocol';
 import { ResourceApi } from '../client/resource-api.js';
 import { accessSchema, loadClient } from '../client/settings.js';

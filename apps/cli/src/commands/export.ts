@@ -1,5 +1,5 @@
 /** `carrierarr export`: all that was asked for, as files that `import` restores and `apply` reads. */
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 import type { Resource, WorkerResource } from '@carrierarr/protocol';
 import { ResourceApi } from '../client/resource-api.js';
 import { accessSchema, loadClient } from '../client/settings.js';

@@ -1,5 +1,5 @@
 /** `carrierarr get nodes`: once, or with each change until Ctrl-C. */
-import { type Clock, sleep, systemClock } from '@carrierarr/platform';
+import { type Clock, sleep, systemClock } from '@carrierarr/platform/light';
 import type { NodeBody } from '@carrierarr/protocol';
 import type { Change } from '../client/change.js';
 import { FleetApi } from '../client/fleet-api.js';

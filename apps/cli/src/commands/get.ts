@@ -1,5 +1,5 @@
 /** `carrierarr get workers|pools|nodes|observed|orphans|executions|targets`. */
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 import type { Execution, TargetState } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
 import { accessSchema, loadClient } from '../client/settings.js';

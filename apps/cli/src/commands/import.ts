@@ -3,7 +3,7 @@
  * under the names that they had, and a pool is kept from making others until its own are back.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 import type { Manifest } from '@carrierarr/protocol';
 import { ResourceApi } from '../client/resource-api.js';
 import { clientSchema, loadClient } from '../client/settings.js';

@@ -2,7 +2,7 @@
  * `carrierarr logs`: the output of a target, or of all that match a pattern. Without -f it ends where the log ended
  * when it began; how far that is, the list of targets says.
  */
-import { defineSchema, formats, parseDuration } from '@carrierarr/platform';
+import { defineSchema, formats, parseDuration } from '@carrierarr/platform/light';
 import {
   isPattern,
   type LogPoint,

@@ -1,5 +1,5 @@
 /** `carrierarr plan`: what the reconciler would do now, or would do if files were applied. Nothing is done. */
-import { defineSchema } from '@carrierarr/platform';
+import { defineSchema } from '@carrierarr/platform/light';
 import { ResourceApi } from '../client/resource-api.js';
 import { clientSchema, loadClient } from '../client/settings.js';
 import { EXIT, Failure, UsageError } from '../exit.js';

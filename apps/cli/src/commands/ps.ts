@@ -1,5 +1,5 @@
 /** `carrierarr ps`: what runs and what waits, on all targets. */
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 import { Api } from '../client/api.js';
 import { targetOfNode } from '../client/node-target.js';
 import { clientSchema, loadClient } from '../client/settings.js';

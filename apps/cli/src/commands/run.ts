@@ -5,7 +5,7 @@
  * asked, so it only stops watching, as it does when the terminal itself goes away.
  */
 import { randomUUID } from 'node:crypto';
-import { type ConfigValues, defineSchema, formats } from '@carrierarr/platform';
+import { type ConfigValues, defineSchema, formats } from '@carrierarr/platform/light';
 import { argsSchema, clientIdSchema, isAgentVerb, targetSchema, verbSchema } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
 import { targetOfNode } from '../client/node-target.js';

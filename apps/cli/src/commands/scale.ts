@@ -1,5 +1,5 @@
 /** `carrierarr scale pool NAME --replicas N`. */
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 import { POOL_REPLICAS_MAX } from '@carrierarr/protocol';
 import { retryConflicts } from '../client/conflicts.js';
 import { ResourceApi } from '../client/resource-api.js';

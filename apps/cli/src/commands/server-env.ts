@@ -2,7 +2,7 @@
 import { agentSchema } from '@carrierarr/agent';
 import { gatewaySchema } from '@carrierarr/gateway';
 import { monitorSchema } from '@carrierarr/monitor';
-import { configEnvNames } from '@carrierarr/platform';
+import { configEnvNames } from '@carrierarr/platform/light';
 import { runnerSchema } from '@carrierarr/runner';
 import { clientSchema } from '../client/settings.js';
 import { upOwnSchema } from './up-schema.js';

@@ -1,5 +1,5 @@
 /** What `carrierarr up` can be told beyond a gateway, a runner and a monitor, and where its defaults differ from theirs. */
-import { defineSchema, formats, logSchema, redisSchema } from '@carrierarr/platform';
+import { defineSchema, formats, logSchema, redisSchema } from '@carrierarr/platform/light';
 
 export const upOwnSchema = defineSchema({
   stateDir: {

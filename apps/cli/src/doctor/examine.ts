@@ -1,5 +1,5 @@
 /** Looks with one check after the other. Nothing a check does can end the examination, or make it hang. */
-import { redactUrl } from '@carrierarr/platform';
+import { redactUrl } from '@carrierarr/platform/light';
 import { deferred } from '../deferred.js';
 import { type Check, type Means, Unseen } from './check.js';
 import { fail, type Finding, skip } from './finding.js';

@@ -1,7 +1,7 @@
 /** Settings of `carrierarr doctor`: where the others are, in the words in which the others are told. */
 import { gatewaySchema } from '@carrierarr/gateway';
 import { monitorSchema } from '@carrierarr/monitor';
-import { type ConfigValues, defineSchema, formats, redisSchema } from '@carrierarr/platform';
+import { type ConfigValues, defineSchema, formats, redisSchema } from '@carrierarr/platform/light';
 import { runnerSchema } from '@carrierarr/runner';
 import { clientSchema } from '../client/settings.js';
 

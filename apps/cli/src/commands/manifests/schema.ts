@@ -1,5 +1,5 @@
 /** Flags of the verbs that read manifests. */
-import { defineSchema, formats } from '@carrierarr/platform';
+import { defineSchema, formats } from '@carrierarr/platform/light';
 
 export const filesSchema = defineSchema({
   filename: {

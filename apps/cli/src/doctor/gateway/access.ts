@@ -1,5 +1,5 @@
 /** Whether the token is taken, and whether anybody gets in without one. */
-import { isLoopbackHost } from '@carrierarr/platform';
+import { isLoopbackHost } from '@carrierarr/platform/light';
 import { type Check, gatewayOf, NO_GATEWAY } from '../check.js';
 import { fail, type Finding, ok, warn } from '../finding.js';
 import { field, requestIfReached } from './request.js';
