@@ -1,5 +1,4 @@
 import { defineConfig } from 'vitest/config';
-import { LongestFirst } from './test/support/longest-first.js';
 
 // Unit and integration tests import the sources (condition "source"); scenarios start the built programs.
 const resolve = { conditions: ['source'] };
@@ -13,7 +12,6 @@ const scenarioTimeouts = { testTimeout: 120_000, hookTimeout: 60_000 };
 
 export default defineConfig({
   test: {
-    sequence: { sequencer: LongestFirst },
     reporters: ['default', './test/support/summary-reporter.ts'],
     projects: [
       {

@@ -1,5 +1,5 @@
 /**
- * Commands in the documents. `test/scenarios/documents.test.ts` executes them, and `test/deploy/helm/guide.test.ts` those of the guides
+ * Commands in the documents. `test/support/follow-pages.ts` executes them, and `test/deploy/helm/guide.test.ts` those of the guides
  * about clusters. Those that need something else say so, and are held here against what they would start.
  */
 import { spawnSync } from 'node:child_process';

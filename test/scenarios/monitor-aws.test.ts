@@ -17,8 +17,6 @@ import { type Program, WORKSPACE } from '../support/programs.js';
 import { until } from '../support/until.js';
 import { startWithholdingProxy } from '../support/withholding-proxy.js';
 
-/** Leaders that are killed, one after the other; SCENARIO_KILLS=10 for a thorough look. */
-const KILLS = Math.min(10, Number(process.env['SCENARIO_KILLS'] ?? 4));
 const MONITOR_FLAGS = ['--ec2-tags', `{"${MANAGED_TAG}":"true"}`, '--ec2-regions', 'us-east-1'];
 const SUBJECT = 'system:reconciler';
 /** For a pool to become what it is to be: some commands, a failover, and a minute in which a cloud may tell the past. */
@@ -166,13 +164,13 @@ describe.skipIf(motoMissing !== undefined)(`monitors on EC2${motoMissing ? ` (${
     expect((await twins.stop()).twins).toEqual([]);
   });
 
-  test('leaders are killed in the middle of roll-outs of four, and each ends as wanted, with no machine too many', async () => {
+  test('ten leaders are killed in the middle of roll-outs of four, and each ends as wanted, with no machine too many', async () => {
     const { it, fleet } = await startFleet(3);
     const twins = watchForTwins(moto);
     // Names are not used again: a name whose last machine is young waits for a minute, in case the cloud tells the past.
-    const rounds = ['a 4', 'a 2', 'a 0', 'b 4', 'b 2', 'b 0', 'c 4', 'c 2', 'c 0', 'd 4']
-      .slice(0, KILLS)
-      .map((round) => round.split(' '));
+    const rounds = ['a 4', 'a 2', 'a 0', 'b 4', 'b 2', 'b 0', 'c 4', 'c 2', 'c 0', 'd 4'].map((round) =>
+      round.split(' '),
+    );
     for (const [round, [pool = '', wanted]] of rounds.entries()) {
       const replicas = Number(wanted);
       const before = (await fleet.executions()).length;
@@ -190,11 +188,10 @@ describe.skipIf(motoMissing !== undefined)(`monitors on EC2${motoMissing ? ` (${
     }
     const { executions, all } = await expectEachOnce(fleet);
     expect(executions.filter(({ outcome }) => outcome !== 'succeeded')).toEqual([]);
-    const pools = [...new Set(rounds.map(([pool = '']) => pool))];
-    expect(all.map(({ target }) => target).toSorted()).toEqual(pools.flatMap((pool) => named(pool, 4)));
+    expect(all.map(({ target }) => target).toSorted()).toEqual(['a', 'b', 'c', 'd'].flatMap((pool) => named(pool, 4)));
     const { twins: seen, looks } = await twins.stop();
     expect(seen).toEqual([]);
-    expect(looks).toBeGreaterThan(5 * KILLS);
+    expect(looks).toBeGreaterThan(50);
   });
 
   test('a leader that was frozen and thaws when another leads changes nothing, not even by what it had sent before', async () => {

@@ -20,6 +20,9 @@ export const DOCUMENTS: readonly string[] = [
     .toSorted(),
 ];
 
+/** Whether it is a page of docs/how-to. */
+export const isGuide = (path: string): boolean => path.startsWith('docs/how-to/');
+
 /** Pages that are about a cluster. `test/deploy/helm/guide.test.ts` executes what can be executed of them, and judges the rest. */
 export const CLUSTER_GUIDES = [
   'docs/how-to/install-in-a-cluster.md',
