@@ -13,6 +13,8 @@ export interface AgentListenerOptions {
   /** Takes over a connection that was admitted. */
   onConnection: (socket: Socket) => void;
   onRefused: () => void;
+  /** A connection could not be accepted, such as for want of file descriptors. It listens on. */
+  onError: (error: Error) => void;
 }
 
 export class AgentListener {
@@ -52,6 +54,8 @@ export class AgentListener {
   async #bind(host: string, port: number): Promise<void> {
     this.#server.listen({ host, port });
     await once(this.#server, 'listening');
+    // Without a listener such an event would end the process.
+    this.#server.on('error', this.#o.onError);
   }
 
   #take(socket: Socket): void {

@@ -103,6 +103,7 @@ export class GrpcServer {
       admit: (peer) => options.peers.connection(peer),
       onConnection: (socket) => this.#injector?.injectConnection(socket),
       onRefused: () => options.metrics.refused.inc({ reason: 'connections' }),
+      onError: (error) => options.logger.warn({ err: error }, 'a connection of an agent could not be accepted'),
     });
   }
 
