@@ -1,4 +1,6 @@
 /** A real program under the real watchdog. */
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
 import { access, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,4 +51,31 @@ it('hands over no output before whoever started it can tell it to pause, and all
   await run.finish();
   beat.cancel();
   expect(read).toBe(1_010_000);
+});
+
+it('sees the end of a stream on which nothing came, however early that is known', async () => {
+  // The program has ended, and one of its streams with it, before the other end of the second is closed.
+  const uneven = {
+    take: async () => {
+      const taken = await pipes.take();
+      const closeWriters = async () => {
+        closeSync(taken.stdout.writeFd);
+        await once(taken.stdout.reader, 'end');
+        closeSync(taken.stderr.writeFd);
+      };
+      return { ...taken, closeWriters, release: async () => void taken.stdout.reader.destroy() };
+    },
+  };
+  const ends: string[] = [];
+  const escapes: string[] = [];
+  const run = await ProgramRun.start({
+    ...{ script: '/bin/sh', args: ['-c', 'exit 3'], env: { PATH: process.env['PATH'] ?? '' } },
+    ...{ clock: systemClock, folder: uneven },
+    onOutput: () => undefined,
+    onOutputEnd: (stream) => ends.push(stream),
+    onEscape: () => escapes.push('escape'),
+  });
+  expect(await run.exited).toEqual({ code: 3 });
+  await run.finish();
+  expect([ends.toSorted(), escapes]).toEqual([['e', 'o'], []]);
 });

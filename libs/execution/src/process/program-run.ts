@@ -53,9 +53,13 @@ export class ProgramRun {
     try {
       pipes = await options.folder.take();
       process = await ScriptProcess.start({ ...options, pipes });
-      // Before anything is read: who cannot be told to pause yet would have to take whatever comes.
+      // At once: the end of a stream that is empty comes as soon as it is known, and only to who listens.
+      const run = new ProgramRun(options, process, pipes);
+      // No output yet, though: who cannot be told to pause would have to take whatever comes.
+      for (const readable of run.#readables) readable.pause();
       await pipes.closeWriters();
-      return new ProgramRun(options, process, pipes);
+      for (const readable of run.#readables) readable.resume();
+      return run;
     } catch (error) {
       process?.kill();
       await pipes?.release(false);
