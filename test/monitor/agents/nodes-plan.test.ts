@@ -379,6 +379,14 @@ it('5,000 nodes that say something every half a minute change no row and little 
   expect(user / 1000).toBeLessThan(500);
 });
 
+it('a node of which nobody could hear for long is not written again at each look', () => {
+  const unheard = (ms: number) => view([node('a')], { listening: {}, nowMs: NOW_MS + ms });
+  const memory = after(unheard(0), unheard(MOVING_MS - 1));
+  for (const ms of [MOVING_MS, MOVING_MS + 1_500, 2 * MOVING_MS]) {
+    expect(planNodes(unheard(ms), memory).upserts).toEqual([]);
+  }
+});
+
 /** What happens to one node, or to everybody's view of it, between two looks. */
 const happening = fc.record({
   afterMs: fc.constantFrom(1_500, 40_000, limits.staleMs, 200_000, MOVING_MS),

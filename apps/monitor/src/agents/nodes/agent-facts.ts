@@ -77,7 +77,8 @@ export function factsOf(node: NodeRecord, judged: Judged, before: AgentFacts | u
     interruption: living ? interruptionOf(node) : undefined,
   };
   if (before !== undefined) {
-    const isRecent = living ? nowMs - before.seenMs < MOVING_MS : before.seenMs === seenMs;
+    // Not for ever anew where nothing newer was heard: nobody may listen.
+    const isRecent = before.seenMs === seenMs || (living && nowMs - before.seenMs < MOVING_MS);
     const hasMetrics = (before.metrics === undefined) === (!living || measuredBy(node)?.resources === undefined);
     // Of thousands of nodes, each second or two: no copies.
     if (isRecent && hasMetrics && SHARP.every((field) => isDeepStrictEqual(sharp[field], before[field]))) return before;
@@ -86,10 +87,12 @@ export function factsOf(node: NodeRecord, judged: Judged, before: AgentFacts | u
 }
 
 /** Until when the facts of a node stay as they are unless something is heard of it, or it falls silent; epoch ms. */
-export function factsHoldUntilMs({ status }: NodeRecord, facts: AgentFacts, staleMs: number): number {
+export function factsHoldUntilMs(node: NodeRecord, facts: AgentFacts, staleMs: number): number {
   if (!isLiving(facts.liveness)) return Infinity;
+  const { status } = node;
   const idleUntilMs = facts.idleSinceMs === undefined || status === undefined ? Infinity : status.received_ms + staleMs;
-  return Math.min(facts.seenMs + MOVING_MS, idleUntilMs);
+  const movingUntilMs = facts.seenMs === lastSeenMs(node) ? Infinity : facts.seenMs + MOVING_MS;
+  return Math.min(movingUntilMs, idleUntilMs);
 }
 
 function idleSinceMs(
