@@ -162,6 +162,7 @@ export class Leading {
     const deadNodes = new DeadNodes({
       ...{ connection, keys, monitor, clock, logger, metrics, fence: this.#term.fence },
       ...{ commands: stores.commands, history: stores.history, drain: stores.drain },
+      lookedAtMs: ({ id, source }) => this.#lookedAtMs(id, source),
       async onEnded({ node, target }, verb, execution) {
         const message = `Its agent (${node.name}) is dead: ${verb} was given (execution ${execution}).`;
         for (const name of fleet.namesAt(target))
@@ -172,6 +173,12 @@ export class Leading {
       ...{ follow, registry, limits, metrics, clock, logger },
       deadNodes: nodes.isEndingDead ? deadNodes : undefined,
     });
+  }
+
+  /** When the last complete look at a worker began, epoch ms. */
+  #lookedAtMs(id: string, source: string): number | undefined {
+    const polledAt = this.#observed.report(source)?.polled_at;
+    return this.#observed.seenMs(id) ?? (polledAt === undefined ? undefined : Date.parse(polledAt));
   }
 
   async #followNodes(): Promise<void> {

@@ -1,6 +1,6 @@
 /** What is done about one dead node, over time. That rows, leaders and the queue play along is in nodes-term.test.ts. */
 import { FakeClock } from '@carrierarr/platform';
-import { Keys, type NodeRecord } from '@carrierarr/protocol';
+import { Keys, type NodeRecord, type WorkerRecord } from '@carrierarr/protocol';
 import type { ExecutionProgress, FencedSubmitAnswer, Submission } from '@carrierarr/store';
 import { beforeEach, expect, it } from 'vitest';
 import { DeadNodes } from '../../../apps/monitor/src/agents/nodes/dead-nodes.js';
@@ -8,21 +8,27 @@ import type { Death } from '../../../apps/monitor/src/agents/nodes/plan.js';
 
 const death = (isStreaming: boolean): Death => ({
   node: { key: 'i-1', name: 'host-1', seenMs: { grpc: 1 } } satisfies NodeRecord,
-  ...{ target: 'w1', isStreaming, seenMs: 1 },
+  ...{ target: 'w1', isStreaming, seenMs: 1, worker },
 });
 
 const nothing = () => undefined;
 
 let clock: FakeClock;
+/** Its machine as a cloud shows it, and when the last look at it began. */
+let worker: WorkerRecord | undefined;
+let lookedAtMs: number | undefined;
 let noted: Map<string, string>;
 let given: Submission[];
+let told: string[];
 let progress: ExecutionProgress | undefined;
 let answer: (submission: Submission) => FencedSubmitAnswer;
 
 beforeEach(() => {
   clock = new FakeClock();
+  [worker, lookedAtMs] = [undefined, undefined];
   noted = new Map();
   given = [];
+  told = [];
   progress = { state: 'queued' };
   answer = () => ({ kind: 'accepted', execution: `x${given.length}`, position: 0, duplicate: false });
 });
@@ -46,12 +52,13 @@ function leader() {
     ...{ fence: 1, monitor: 'm1', clock },
     logger: { debug: nothing, warn: nothing },
     metrics: { ended: { inc: nothing } } as never,
-    onEnded: async () => undefined,
+    lookedAtMs: () => lookedAtMs,
+    onEnded: async (_death, verb, execution) => void told.push(`${verb} ${execution}`),
   });
   /** Looks each second or two, as the term does. */
   return async (isStreaming: boolean, forMs: number) => {
     for (let ms = 0; ms <= forMs; ms += 1_500) {
-      await dead.end([death(isStreaming)]);
+      await dead.end([death(isStreaming)], clock.now());
       clock.advance(1_500);
     }
   };
@@ -93,6 +100,22 @@ it('is terminated if it did not shut down and is still there a while later, also
   expect(verbs()).toEqual(['shutdown', 'terminate']);
 });
 
+it('is not terminated while nobody has looked whether it went off, however long that takes', async () => {
+  worker = { id: 'i-1', provider: 'ec2', state: 'running', target: 'w1', mapped_by: 'tag:Name', source: 'ec2/eu' };
+  const look = leader();
+  await look(true, 0);
+  progress = ended('lost');
+  const endedMs = clock.now();
+  await look(true, 3_600_000);
+  // A look that began before it can have gone off tells nothing.
+  lookedAtMs = endedMs + 60_000;
+  await look(true, 3_600_000);
+  expect(verbs()).toEqual(['shutdown']);
+  lookedAtMs = clock.now();
+  await look(true, 30_000);
+  expect(verbs()).toEqual(['shutdown', 'terminate']);
+});
+
 it('is terminated if nothing is known of its shutdown any more', async () => {
   const look = leader();
   await look(true, 0);
@@ -112,6 +135,8 @@ it('is waited for by who finds that a predecessor had it shut down, though its s
   progress = ended('timed-out');
   await look(false, 120_000);
   expect(verbs()).toEqual(['terminate', 'terminate']);
+  // What the predecessor gave, it has told.
+  expect(told).toEqual(['terminate terminate']);
 });
 
 it('is tried again if the queue does not take its end', async () => {

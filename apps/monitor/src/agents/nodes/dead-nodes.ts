@@ -9,7 +9,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Clock, Logger } from '@carrierarr/platform';
-import { type Keys, SYSTEM_SUBJECTS } from '@carrierarr/protocol';
+import { type Keys, SYSTEM_SUBJECTS, type WorkerRecord } from '@carrierarr/protocol';
 import {
   DeposedError,
   type DrainQueue,
@@ -28,8 +28,8 @@ const AGAIN_MS = 10_000;
 /** An agent with a stream that does not shut down within this is hung, ms. */
 const SHUTDOWN_MS_MAX = 60_000;
 /**
- * A machine may have gone off though nobody heard so: it has this long to be seen as stopped, which ends its death, before
- * it is terminated, ms. Longer than a poll of a cloud.
+ * A machine may go off though nobody heard that it does. It is terminated only if it was still seen to run by a look that began so
+ * long after its shutdown had ended, ms; where nobody looks at it but its agent, when so much time has passed.
  */
 const OFF_MS_MAX = 90_000;
 
@@ -47,9 +47,11 @@ export interface DeadNodesOptions {
   drain: Pick<DrainQueue, 'add'>;
   fence: number;
   monitor: string;
-  clock: Pick<Clock, 'monotonicMs' | 'now'>;
+  clock: Pick<Clock, 'monotonicMs'>;
   logger: Pick<Logger, 'debug' | 'warn'>;
   metrics: NodesMetrics;
+  /** When the last complete look at a machine began, epoch ms; undefined before the first. */
+  lookedAtMs: (worker: WorkerRecord) => number | undefined;
   /** It was given. */
   onEnded: (death: Death, verb: string, execution: string) => Promise<void>;
 }
@@ -64,13 +66,13 @@ export class DeadNodes {
     this.#o = options;
   }
 
-  /** Gives the commands that have not been given yet. Rejects if Redis does, and with DeposedError. */
-  async end(deaths: readonly Death[]): Promise<void> {
+  /** Gives the commands that have not been given yet. `nowMs`: Redis' time. Rejects if Redis does, and with DeposedError. */
+  async end(deaths: readonly Death[], nowMs: number): Promise<void> {
     const { clock } = this.#o;
     const open = deaths.filter(({ node, seenMs }) => this.#done.get(node.key) !== seenMs);
     if (open.length === 0 || clock.monotonicMs() < this.#notBeforeMs) return;
     for (const death of open) {
-      if (await this.#dealWith(death)) this.#done.set(death.node.key, death.seenMs);
+      if (await this.#dealWith(death, nowMs)) this.#done.set(death.node.key, death.seenMs);
       else this.#notBeforeMs = clock.monotonicMs() + AGAIN_MS;
     }
     const dead = new Set(deaths.map(({ node }) => node.key));
@@ -78,21 +80,19 @@ export class DeadNodes {
   }
 
   /** True if nothing is left to be done. */
-  async #dealWith(death: Death): Promise<boolean> {
+  async #dealWith(death: Death, nowMs: number): Promise<boolean> {
     const noted = await this.#noted(death);
     if (noted === undefined) return this.#give(death, death.isStreaming ? 'shutdown' : 'terminate');
     if (noted.shutdown === undefined) return true;
-    const { history, clock, logger } = this.#o;
-    const progress = await history.progress(noted.shutdown);
+    const progress = await this.#o.history.progress(noted.shutdown);
     if (progress?.outcome === 'succeeded') {
       await this.#note(death);
       return true;
     }
-    const isUnderWay = progress !== undefined && progress.ended_at === undefined;
+    if (progress !== undefined && progress.ended_at === undefined) return false;
     const endedMs = progress?.ended_at === undefined ? 0 : Date.parse(progress.ended_at);
-    if (isUnderWay || clock.now() - endedMs < OFF_MS_MAX) return false;
-    const { node, target } = death;
-    logger.warn({ node: node.name, target, shutdown: noted.shutdown }, 'a dead node did not shut down');
+    const lookedAtMs = death.worker === undefined ? nowMs : this.#o.lookedAtMs(death.worker);
+    if (lookedAtMs === undefined || lookedAtMs - endedMs < OFF_MS_MAX) return false;
     return this.#give(death, 'terminate', noted.shutdown);
   }
 
@@ -134,8 +134,10 @@ export class DeadNodes {
     drain.add(target).catch((error: unknown) => logger.debug({ err: error, target }, 'a drain job could not be added'));
     const isShutdown = (answer.kind === 'accepted') === (verb === 'shutdown');
     await this.#note(death, isShutdown ? execution : undefined);
-    if (!isRepeated) {
-      logger.warn({ node: node.name, target, verb, execution }, 'a dead node is ended');
+    // Of what a predecessor gave, it told.
+    if (answer.kind === 'accepted' && !answer.duplicate) {
+      const facts = { node: node.name, target, verb, execution, ...(after !== undefined && { shutdown: after }) };
+      logger.warn(facts, after === undefined ? 'a dead node is ended' : 'a dead node that did not shut down is ended');
       await onEnded(death, verb, execution);
     }
     return !isShutdown;

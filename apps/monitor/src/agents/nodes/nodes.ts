@@ -124,7 +124,7 @@ export class Nodes {
   /** What follows of the last look beside rows. Rejects if Redis does. */
   async act({ deaths, isMassDeath, forget }: NodesPlan): Promise<void> {
     const { deadNodes, registry, clock, logger, metrics } = this.#o;
-    if (deadNodes !== undefined && !isMassDeath) await deadNodes.end(deaths);
+    if (deadNodes !== undefined && !isMassDeath) await deadNodes.end(deaths, this.#o.follow.nowMs);
     if (forget.length === 0 || clock.monotonicMs() - this.#forgottenMs < FORGET_EVERY_MS) return;
     this.#forgottenMs = clock.monotonicMs();
     const forgotten = await registry.forget(forget, this.#o.follow.nowMs - FORGET_MS);

@@ -76,6 +76,8 @@ export interface NodeEvent {
 export interface Death {
   node: NodeRecord;
   target: string;
+  /** Its machine, if another source than its agent knows that. */
+  worker: WorkerRecord | undefined;
   isStreaming: boolean;
   /** When it was last heard of: tells one death of a node from another. */
   seenMs: number;
@@ -142,7 +144,7 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
     if (!isExpected(node, worker)) continue;
     const bad = isSurelyDead(node, view, judgedSince);
     members.push({ name: node.key, group: '', wasReady: true, bad });
-    if (bad) deaths.push({ node, target, isStreaming: connected, seenMs });
+    if (bad) deaths.push({ node, target, worker, isStreaming: connected, seenMs });
   }
 
   const removed: string[] = [];
