@@ -113,7 +113,7 @@ describe('submit', () => {
     await vi.waitFor(() => expect(own.state.kind).toBe('available'));
     own.stop();
     const never = () => new Promise<never>(() => undefined);
-    const { commands } = build({ redis: own, store: { submit: never, kill: never } });
+    const { commands } = build({ redis: own, store: { submit: never, recall: never, kill: never } });
     const submitted = codeOf(commands.submit(start));
     const killed = codeOf(commands.kill({ target: 'w1', subject: 's' }));
     await clock.advanceAsync(999);

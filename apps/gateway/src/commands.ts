@@ -23,6 +23,7 @@ import {
   type RedisConnection,
   RUNNER_SEEN_MS,
   type RunnerRegistry,
+  type Submission,
   type SubmitAnswer,
 } from '@carrierarr/store';
 import { Counter, type Registry } from 'prom-client';
@@ -76,7 +77,7 @@ export interface Killed {
 }
 
 export interface CommandsOptions {
-  store: Pick<CommandStore, 'submit' | 'kill'>;
+  store: Pick<CommandStore, 'submit' | 'recall' | 'kill'>;
   drain: Pick<DrainQueue, 'add'>;
   runners: Pick<RunnerRegistry, 'seenSince'>;
   /** For telling runners of kills. */
@@ -149,9 +150,10 @@ export class Commands {
     const { clientId, timeoutSeconds } = request;
     const { store, redis, gatewayId, commandsEnabled = true } = this.#o;
     const given = normaliseTarget(request.target);
-    const node = await this.#nodeFor(request, given);
+    const { node, refusal } = await this.#nodeFor(request, given);
     const target = node === undefined ? given : normaliseTarget(node.target);
-    if (node === undefined && !commandsEnabled) throw noScript(request.command, given);
+    const isForScript = node === undefined && refusal === undefined;
+    if (isForScript && !commandsEnabled) throw noScript(request.command, given);
     const submission = {
       target,
       ...(node !== undefined && { executor: 'agent' as const, node: node.record.key }),
@@ -164,6 +166,7 @@ export class Commands {
       ...(clientId !== undefined && { clientId }),
       ...(timeoutSeconds !== undefined && { timeoutMs: timeoutSeconds * 1000 }),
     };
+    if (refusal !== undefined) return this.#recalled({ ...submission, executor: 'agent' }, request, refusal);
     let answer: SubmitAnswer;
     try {
       if (!(await this.#hasRunner())) {
@@ -185,28 +188,36 @@ export class Commands {
     return { execution: answer.execution, target, position: answer.position, duplicate: answer.duplicate };
   }
 
-  /** The node whose agent is to carry the command out; undefined: it is for the control script. */
-  async #nodeFor(request: CommandRequest, target: string): Promise<SeenNode | undefined> {
+  /** The node whose agent is to carry the command out, and why it cannot now; without either it is for the control script. */
+  async #nodeFor(request: CommandRequest, target: string): Promise<{ node?: SeenNode; refusal?: ClientError }> {
     const { nodes } = this.#o;
     const { command, args } = request;
-    if (nodes === undefined || !isAgentVerb(command)) return undefined;
+    if (nodes === undefined || !isAgentVerb(command)) return {};
     const node = request.node ?? (await this.#whereKnown(request, target, () => nodes.byTarget(target)));
     if (node === undefined) {
       // An agent that restarts says goodbye first. What is for it must not go to the script meanwhile.
       const leftAgoMs = await this.#whereKnown(request, target, () => nodes.leftAgoMs(target));
-      if (leftAgoMs !== undefined) throw hasLeft(command, target, leftAgoMs);
-      return undefined;
+      return leftAgoMs === undefined ? {} : { refusal: hasLeft(command, target, leftAgoMs) };
     }
     const answer = agentCommandOf(command, args ?? []);
     if (!answer.ok) throw new ClientError('bad_command', `${answer.problem} The command was not accepted.`);
     const { streamlessMs } = node;
-    if (streamlessMs !== undefined && streamlessMs <= STREAMLESS_MS_MAX) return node;
+    if (streamlessMs !== undefined && streamlessMs <= STREAMLESS_MS_MAX) return { node };
     const since = streamlessMs === undefined ? 'never had a stream' : `has had no stream for ${seconds(streamlessMs)}`;
-    throw new ClientError(
-      'node_not_connected',
+    const text =
       `${echo(command)} for ${echo(target)} was not accepted: the agent of node ${echo(node.record.name)} ${since}. ` +
-        'Try again when the node is connected; GET /api/v1/nodes tells.',
-    );
+      'Try again when the node is connected; GET /api/v1/nodes tells.';
+    return { node, refusal: new ClientError('node_not_connected', text) };
+  }
+
+  /** What was accepted under this id before its agent went away is so still. Throws the refusal if nothing was. */
+  async #recalled(submission: Submission, request: CommandRequest, refusal: ClientError): Promise<Accepted> {
+    const { store, redis } = this.#o;
+    const { target } = submission;
+    const answer = await this.#whereKnown(request, target, () => redis.bounded(() => store.recall(submission)));
+    if (answer === undefined) throw refusal;
+    if (answer.kind !== 'accepted') throw this.#refusal(answer, request, target);
+    return { execution: answer.execution, target, position: answer.position, duplicate: true };
   }
 
   /** Throws ClientError `unavailable` if Redis is away: nothing was sent then. */

@@ -217,6 +217,17 @@ export class CommandStore {
     }
   }
 
+  /** What {@link submit} would answer if this was submitted before, under the same id; undefined if it was not. Accepts nothing. */
+  async recall(submission: Submission): Promise<Extract<SubmitAnswer, { kind: 'accepted' | 'conflict' }> | undefined> {
+    const { target, subject, clientId } = submission;
+    if (clientId === undefined) return undefined;
+    const known = await this.#o.connection.get(this.#o.keys.idempotency(target, subject, clientId));
+    const [, execution, digest] = /^(\S+) (.*)$/s.exec(known ?? '') ?? [];
+    if (execution === undefined) return undefined;
+    if (digest !== digestOf(submission)) return { kind: 'conflict', execution };
+    return { kind: 'accepted', execution, position: 0, duplicate: true };
+  }
+
   /** The execution first accepted for a subject's idempotency id, while that is remembered. */
   async executionOfToken(target: string, subject: string, clientId: string): Promise<string | undefined> {
     const known = await this.#o.connection.get(this.#o.keys.idempotency(target, subject, clientId));

@@ -114,6 +114,26 @@ it('is refused for a while after the agent signed off, as for an upgrade, and ne
   expect(await submit('gpu-1')).toMatchObject({ executor: 'agent', node: 'i-1' });
 });
 
+it('is the same execution when it is repeated after its agent went away, and another under its id is refused', async () => {
+  const { key, fence } = await connected(registry, 'host-1', { more: { instance_id: 'i-1' } });
+  const { commands } = build({ workers: [workerRecord('i-1', { target: 'gpu-1' })] });
+  const give = (clientId: string, args: string[]) =>
+    commands.submit({ target: 'gpu-1', command: 'exec', args, clientId, subject: 's', address: 'a' });
+  const { execution } = await give('once', ['uptime']);
+  const repeated = async () => {
+    expect(await give('once', ['uptime'])).toEqual({ execution, target: 'gpu-1', position: 0, duplicate: true });
+    await expect(give('once', ['reboot'])).rejects.toMatchObject({ code: 'id_reused' });
+    await expect(give('new', ['uptime'])).rejects.toMatchObject({ code: 'node_not_connected' });
+  };
+  // For longer than one that moves to another monitor.
+  await registry.closeStream(key, fence);
+  const nowMs = await build().store.redisNowMs();
+  await connection.hset(keys.nodeStreams(), key, `${fence} ${nowMs - 40_000}`);
+  await repeated();
+  expect(await registry.deregister('i-1')).toBe('removed');
+  await repeated();
+});
+
 it('goes to the script again when the agent signed off long ago', async () => {
   const { key, fence } = await connected(registry, 'host-1');
   await registry.closeStream(key, fence);
