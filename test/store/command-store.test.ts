@@ -157,6 +157,10 @@ describe('a command of a newer version', () => {
     await expect(executions.get(strange)).rejects.toThrow(UnreadableExecutionError);
     await expect(executions.get(strange)).rejects.toThrow(`of execution ${strange}, got one of version 2`);
     expect((await executions.list({ limit: 10 })).executions.map(({ id }) => id)).toEqual([ours]);
+    for (const damage of [{ args: '[' }, { accepted_at: '2025-01-01T00:00:00Z' }, { lines: 'many' }]) {
+      await connection.hset(keys.execution(strange), { executor: 'script', ...damage });
+      await expect(executions.get(strange)).rejects.toThrow(UnreadableExecutionError);
+    }
   });
 });
 

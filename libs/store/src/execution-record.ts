@@ -21,7 +21,7 @@ export function parseExecution(flat: readonly string[]): Execution {
   for (let i = 0; i + 1 < flat.length; i += 2) {
     const field = flat[i] as string;
     const text = flat[i + 1] as string;
-    if (TIMES.has(field)) record[field] = new Date(Number(text)).toISOString();
+    if (TIMES.has(field)) record[field] = parsedTime(text);
     else if (NUMBERS.has(field)) record[field] = Number(text);
     else if (field === 'args') record[field] = parsedArgs(text);
     else if (field === 'idempotent' || field === 'probe') record[field] = text === '1';
@@ -35,6 +35,12 @@ export function parseExecution(flat: readonly string[]): Execution {
       `written by a newer carrierarr, or is damaged. Ask a gateway of the newer version.`,
     { cause: parsed.error },
   );
+}
+
+/** Undefined if it is no time in ms. */
+function parsedTime(text: string): string | undefined {
+  const time = new Date(Number(text));
+  return Number.isNaN(time.getTime()) ? undefined : time.toISOString();
 }
 
 /** Undefined if it is no JSON, which fits no schema. */
