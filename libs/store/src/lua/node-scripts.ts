@@ -11,6 +11,8 @@ export const NODE_SCRIPT_KEYS = 13;
 
 /** How long it is remembered that a node said that it goes, ms. An agent that is upgraded is back before. */
 export const LEFT_KEPT_MS = 600_000;
+/** Names and keys of such nodes that are remembered; the ones that left first go. Up to three each. */
+const LEFT_MAX = 30_000;
 
 const PREAMBLE = `${NOW}
 local K_NODES, K_ALIASES, K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -190,6 +192,8 @@ if stream and string.match(stream, '^%d+ %d+ ') then
 end
 redis.call('ZREMRANGEBYSCORE', K_LEFT, '-inf', int(now - ${LEFT_KEPT_MS}))
 for _, name in ipairs({key, A[1], redis.call('HGET', K_NODES, key)}) do redis.call('ZADD', K_LEFT, int(now), name) end
+redis.call('ZREMRANGEBYRANK', K_LEFT, 0, ${-LEFT_MAX - 1})
+redis.call('PEXPIRE', K_LEFT, ${LEFT_KEPT_MS})
 drop(key)
 return {'removed', key}
 `);
