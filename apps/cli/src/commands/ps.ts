@@ -21,15 +21,20 @@ export const ps: Verb = {
     if (settings === null) return EXIT.done;
     const { access, values } = settings;
     const api = new Api(access);
-    const only = values.target === null ? {} : { target: values.target };
-    const running = await api.executions({ ...only, state: 'running' }, LISTED_MAX);
-    const queued = await api.executions({ ...only, state: 'queued' }, LISTED_MAX);
     const output = new Output(host);
-    if (values.target !== null && running.length + queued.length === 0)
-      await targetOfNode(access, values.target, output);
-    if (values.output === 'json') for (const execution of [...running, ...queued]) output.json(execution);
-    else if (running.length + queued.length === 0) output.notice('Nothing runs and nothing waits.');
-    else output.text(executionsTable([...running, ...queued], Date.now()));
+    const list = async (target: string | null) => {
+      const only = target === null ? {} : { target };
+      const running = await api.executions({ ...only, state: 'running' }, LISTED_MAX);
+      return [...running, ...(await api.executions({ ...only, state: 'queued' }, LISTED_MAX))];
+    };
+    let listed = await list(values.target);
+    if (values.target !== null && listed.length === 0) {
+      const target = await targetOfNode(access, values.target, output);
+      if (target !== values.target) listed = await list(target);
+    }
+    if (values.output === 'json') for (const execution of listed) output.json(execution);
+    else if (listed.length === 0) output.notice('Nothing runs and nothing waits.');
+    else output.text(executionsTable(listed, Date.now()));
     return EXIT.done;
   },
 };
