@@ -11,6 +11,7 @@ import {
   type Readiness,
   type RedisSettings,
   type Registry,
+  Seldom,
   sleep,
   systemClock,
   waitForRedis,
@@ -68,6 +69,8 @@ export interface RunnerComponent extends Component {
 
 /** For what Redis or the kernel must do after everything has been ended, ms. */
 const STOP_MARGIN_MS = 5_000;
+/** Between two words about commands that are left to newer runners, ms. */
+const LEFT_TOLD_EVERY_MS = 60_000;
 const CHECK = 'runner';
 
 /**
@@ -167,16 +170,16 @@ export function createRunner(options: RunnerOptions): RunnerComponent {
   let worker: DrainWorker | undefined;
   let sweeper: Sweeper | undefined;
 
-  /** The last command that was left to a newer runner: sweepers bring it up again every few seconds. */
-  let toldOf: string | undefined;
+  /** Sweepers bring up what is left to a newer runner every few seconds, for each target. */
+  const leftToNewer = new Seldom(clock, LEFT_TOLD_EVERY_MS);
   const leaveToNewer = (target: string, { execution, version }: { execution: string; version: number }) => {
     metrics.badJobs.inc();
-    if (execution === toldOf) return;
-    toldOf = execution;
-    logger.error(
-      { execution, target, version },
-      `Expected a command of version ${EXECUTION_VERSION} or older: this runner is older than the gateway that accepted it, so it ` +
-        'leaves it, and all that waits behind it, to a newer runner. Upgrade the runners, or kill the command.',
+    leftToNewer.say((unsaid) =>
+      logger.error(
+        { execution, target, version, unsaid },
+        `Expected a command of version ${EXECUTION_VERSION} or older: this runner is older than the gateway that accepted it, so it ` +
+          'leaves it, and all that waits behind it, to a newer runner. Upgrade the runners, or kill the command.',
+      ),
     );
   };
 

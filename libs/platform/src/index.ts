@@ -20,4 +20,5 @@ export {
 export { type EmbeddedRedis, type EmbeddedRedisOptions, startEmbeddedRedis } from './redis/embedded.js';
 export { checkRedisServer, type RedisServerCheck } from './redis/server-check.js';
 export { type RedisSettings, type RedisTls, redisSettings } from './redis/settings.js';
+export { Seldom } from './seldom.js';
 export { waitForRedis, type WaitForRedisOptions } from './redis/wait.js';

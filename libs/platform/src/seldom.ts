@@ -1,5 +1,5 @@
 /** Says a thing that may happen often only now and then, with how often it has happened meanwhile. */
-import type { Clock } from '@carrierarr/platform';
+import type { Clock } from './clock.js';
 
 export class Seldom {
   readonly #clock: Pick<Clock, 'monotonicMs'>;

@@ -6,7 +6,15 @@
  * that the broker closed, a queue that somebody deleted) ends its connection, and the next one sets up everything anew.
  */
 import { setMaxListeners } from 'node:events';
-import { backoffMs, type Clock, type Logger, type Readiness, redactUrl, type Timer } from '@carrierarr/platform';
+import {
+  backoffMs,
+  type Clock,
+  type Logger,
+  type Readiness,
+  redactUrl,
+  Seldom,
+  type Timer,
+} from '@carrierarr/platform';
 import { AGENT_EXCHANGES } from '@carrierarr/protocol';
 import type { NodeRegistry } from '@carrierarr/store';
 import { type Channel, type ChannelModel, connect, type ConsumeMessage, type RecoveringChannelModel } from 'amqplib';
@@ -14,7 +22,6 @@ import { connectUrl } from './config.js';
 import { type Decoded, decodeHeartbeat, decodeRegistration } from './decode.js';
 import { type AmqpMetrics, type MessageOutcome, OUTCOMES } from './metrics.js';
 import { writeToRegistry } from './registry-write.js';
-import { Seldom } from './seldom.js';
 import { declareTopology, openChannel, PREFETCH } from './topology.js';
 
 /** Between two tries to connect: first and longest bound, and shortest delay, ms. */

@@ -2,10 +2,9 @@
  * Nodes as the leader sees them: follows the registry, keeps the rows of workers up to date with what agents say, tells
  * what happens to them, and has the dead ones ended if that is asked for. One for each term.
  */
-import type { Clock, Logger } from '@carrierarr/platform';
+import { type Clock, type Logger, Seldom } from '@carrierarr/platform';
 import type { LivenessLimits, SourceReport, WorkerRecord } from '@carrierarr/protocol';
 import type { NodeFollow, NodeRegistry, StatusChange } from '@carrierarr/store';
-import { Seldom } from '../amqp/seldom.js';
 import { AGENTS_SOURCE, withAgent, withoutAgent } from './agent-facts.js';
 import type { DeadNodes } from './dead-nodes.js';
 import type { NodesMetrics } from './metrics.js';
