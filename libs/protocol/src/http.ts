@@ -50,6 +50,10 @@ export const executionsBodySchema = z.object({
   executions: z.array(executionSchema),
   next: z.string().optional().meta({ description: 'Pass as `before` for the next page; absent on the last one.' }),
 });
+/** Query of `GET /api/v1/targets`. */
+export const targetsQuerySchema = z.strictObject({
+  target: targetSchema.optional().meta({ description: 'Only this one, however long ago it was active.' }),
+});
 export const targetsBodySchema = z.object({ targets: z.array(targetStateSchema) });
 
 /** Query of `GET /api/v1/executions/{id}/output`. */

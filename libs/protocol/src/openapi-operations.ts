@@ -3,6 +3,7 @@ import { z } from 'zod';
 import {
   deleteQuerySchema,
   executionsQuerySchema,
+  targetsQuerySchema,
   outputQuerySchema,
   putWorkerQuerySchema,
   resourcesQuerySchema,
@@ -174,6 +175,7 @@ export const OPERATIONS: readonly Operation[] = [
   {
     ...{ method: 'get', path: '/api/v1/targets', id: 'listTargets' },
     summary: 'Known targets, those active last first; at most 1000.',
+    query: targetsQuerySchema,
     answers: { 200: ['The targets.', 'Targets'] },
   },
   {

@@ -1,6 +1,6 @@
 /** Reading executions back (C6) and the list of targets. */
 import type { Execution, Keys, Outcome, TargetState } from '@carrierarr/protocol';
-import { PARTITIONS, partitionOfExecution } from '@carrierarr/protocol';
+import { PARTITIONS, partitionOf, partitionOfExecution } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
 import { parseExecution, UnreadableExecutionError } from './execution-record.js';
 
@@ -97,6 +97,12 @@ export class ExecutionHistory {
     }
     active.sort((a, b) => b.atMs - a.atMs);
     return Promise.all(active.slice(0, limit).map(({ target, atMs }) => this.#target(target, atMs)));
+  }
+
+  /** One target, if it is known. */
+  async target(target: string): Promise<TargetState | undefined> {
+    const atMs = await this.#connection.zscore(this.#keys.targets(partitionOf(target)), target);
+    return atMs === null ? undefined : this.#target(target, Number(atMs));
   }
 
   async #target(target: string, atMs: number): Promise<TargetState> {

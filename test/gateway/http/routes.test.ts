@@ -361,6 +361,10 @@ describe('executions and targets', () => {
     await gw.claim('w1');
     expect((await call('/api/v1/executions?state=running')).json.executions).toHaveLength(1);
     const { targets } = targetsBodySchema.parse((await call('/api/v1/targets')).json);
+    const one = async (query: string) => targetsBodySchema.parse((await call(`/api/v1/targets?${query}`)).json).targets;
+    for (const target of targets) expect(await one(`target=${target.target}`)).toEqual([target]);
+    expect(await one('target=nobody')).toEqual([]);
+    expect(await call('/api/v1/targets?tarket=w1')).toMatchObject({ status: 400 });
     expect(Object.fromEntries(targets.map(({ target, queued }) => [target, queued]))).toEqual({ w1: 1, w2: 3 });
   });
 

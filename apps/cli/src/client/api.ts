@@ -60,8 +60,12 @@ export class Api {
     return found.slice(0, limit);
   }
 
-  async targets(): Promise<TargetState[]> {
-    return (await this.#http.request('GET', '/targets', targetsBodySchema)).targets;
+  /** Known targets, those active last; `target`: only that one. */
+  async targets(target?: string): Promise<TargetState[]> {
+    const query = target === undefined ? '' : `?${new URLSearchParams({ target }).toString()}`;
+    const { targets } = await this.#http.request('GET', `/targets${query}`, targetsBodySchema);
+    // An older gateway lists all.
+    return targets.filter((found) => target === undefined || found.target === target);
   }
 
   /** Ends one execution, waiting or running. Resolves when the kill is on its way. */

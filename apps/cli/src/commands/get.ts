@@ -146,7 +146,9 @@ async function executions({ settings: { access, values }, names, output }: Means
 
 async function targets({ settings: { access, values }, names, output }: Means): Promise<number> {
   const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
-  const all = (await new Api(access).targets()).filter(({ target }) => wanted.size === 0 || wanted.has(target));
+  const all = (await new Api(access).targets(wanted.size === 1 ? [...wanted][0] : undefined)).filter(
+    ({ target }) => wanted.size === 0 || wanted.has(target),
+  );
   const found = all.toSorted(byActivity).slice(0, values.limit);
   writeItems(found, values.output, targetColumns, output, ({ target }) => target);
   if (found.length < all.length) output.notice(`${all.length - found.length} more: raise --limit.`);

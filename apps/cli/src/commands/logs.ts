@@ -11,6 +11,7 @@ import {
   TAIL_MAX,
   targetMatcher,
   targetPatternSchema,
+  type TargetState,
 } from '@carrierarr/protocol';
 import { Api } from '../client/api.js';
 import { Connection } from '../client/connection.js';
@@ -90,7 +91,9 @@ export const logs: Verb = {
       values.since === null
         ? { kind: 'tail', lines: values.tail ?? (values.follow ? FOLLOW_TAIL : TAIL_MAX) }
         : { kind: 'since', since: await pointOf(values.since, target, api) };
-    const ends = values.follow ? null : await logEnds(target, api);
+    const ends = values.follow
+      ? null
+      : endsOf(isPattern(target) ? await api.targets() : await api.targets(target), target);
     if (ends?.size === 0) {
       output.notice(
         `No target matches \`${target}\`, or none has written anything. \`carrierarr get targets\` lists them.`,
@@ -106,8 +109,7 @@ export const logs: Verb = {
 /** A target that has written something is itself, also where a node goes by the same name. */
 async function located(named: string, access: Settings['access'], api: Api, output: Output): Promise<string> {
   if (isPattern(named)) return named;
-  const targets = await api.targets();
-  return targets.some(({ target }) => target === named) ? named : targetOfNode(access, named, output);
+  return (await api.targets(named)).length > 0 ? named : targetOfNode(access, named, output);
 }
 
 /** Where `--since` points. */
@@ -131,10 +133,10 @@ async function pointOf(since: string, target: string, api: Api): Promise<LogPoin
 }
 
 /** The end of each matching target's log at this moment. */
-async function logEnds(target: string, api: Api): Promise<Map<string, LogPoint>> {
+function endsOf(targets: readonly TargetState[], target: string): Map<string, LogPoint> {
   const matches = targetMatcher(target);
   const ends = new Map<string, LogPoint>();
-  for (const { target: name, epoch, last_offset: offset } of await api.targets()) {
+  for (const { target: name, epoch, last_offset: offset } of targets) {
     if (epoch !== undefined && offset > 0 && matches(name)) ends.set(name, { epoch, offset });
   }
   return ends;

@@ -5,6 +5,7 @@ import {
   ClientError,
   commandBodySchema,
   executionsQuerySchema,
+  targetsQuerySchema,
   outputQuerySchema,
   partitionOfExecution,
   statusQuerySchema,
@@ -135,7 +136,13 @@ function commandRoutes(
     {
       method: 'GET',
       path: '/api/v1/targets',
-      answer: async () => json(200, { targets: await redis.bounded(() => history.targets(TARGETS_MAX)) }),
+      async answer({ exchange }) {
+        const { target } = fit(targetsQuerySchema, queryOf(exchange.query), 'the query');
+        if (target === undefined)
+          return json(200, { targets: await redis.bounded(() => history.targets(TARGETS_MAX)) });
+        const found = await redis.bounded(() => history.target(target));
+        return json(200, { targets: found === undefined ? [] : [found] });
+      },
     },
   ];
 }
