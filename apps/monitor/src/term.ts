@@ -205,7 +205,7 @@ export class Leading {
 
   async #publishNodes(): Promise<NodesPlan> {
     this.#term.signal.throwIfAborted();
-    const { plan, change, done } = this.#nodes.plan();
+    const { plan, change, done } = await this.#nodes.plan();
     if (change !== undefined) {
       const version = await this.#o.status.publish(this.#term.fence, change);
       const seen = this.#observed.apply(change, version);

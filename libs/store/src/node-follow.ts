@@ -7,7 +7,8 @@ import { DEFAULT_LIVENESS_LIMITS, limitsOf, listeningOf, msOfTime, NodeReader, r
 import { LISTENING_PAUSE_MS } from './node-registry.js';
 import { replies } from './transaction.js';
 
-const KEYS_PER_CALL_MAX = 500;
+/** Nodes that are read at once: making records of more would hold up everything else that the process does. */
+const KEYS_PER_CALL_MAX = 50;
 
 export class NodeFollow {
   readonly #connection: RedisConnection;

@@ -6,6 +6,7 @@
  * poll: when a worker was last observed is not in its record, but in the report of its source.
  */
 import { randomBytes } from 'node:crypto';
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Keys, SeenWorker, SourceReport, StatusPoint, WorkerRecord } from '@carrierarr/protocol';
 import { sourceReportSchema, workerRecordSchema } from '@carrierarr/protocol';
 import { callScript, type RedisConnection } from './connection.js';
@@ -15,6 +16,8 @@ import { withFreshness } from './worker-freshness.js';
 
 /** Records of one call: bounds how long Redis is busy with it. */
 const RECORDS_PER_CALL_MAX = 1_000;
+/** Records that are made of their texts at once: more would hold up everything else that the process does. */
+const RECORDS_PER_TURN = 50;
 /** Removals remembered; who knows only an older point gets everything. */
 export const REMOVALS_MAX = 50_000;
 
@@ -117,7 +120,8 @@ export class WorkerStatusStore {
     const reportOf = new Map(sources.map((report) => [report.source, report]));
     const versionOf = pairs(versions);
     const workers: SeenWorker[] = [];
-    for (const id of Object.keys(records).toSorted()) {
+    for (const [i, id] of Object.keys(records).toSorted().entries()) {
+      if (i > 0 && i % RECORDS_PER_TURN === 0) await othersTurn();
       const record = parsed(workerRecordSchema, records[id]);
       if (record === undefined) continue;
       const sight = { version: versionOf.get(id) ?? 0, report: reportOf.get(record.source), seenMs: msOf(seen[id]) };
@@ -153,6 +157,7 @@ export class WorkerStatusStore {
         this.#connection.hmget(this.#keys.workersSeen(), ...ids),
       ]);
       for (const [i, id] of ids.entries()) {
+        if (i > 0 && i % RECORDS_PER_TURN === 0) await othersTurn();
         const record = parsed(workerRecordSchema, texts[i]);
         if (record === undefined) continue;
         const sight = { version: versionOf.get(id) ?? 0, report: reportOf.get(record.source), seenMs: msOf(seen[i]) };

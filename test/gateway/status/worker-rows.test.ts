@@ -15,12 +15,13 @@ const worker = fc
     {
       id: fc.constantFrom(...IDS),
       name: text,
+      target: fc.constantFrom('here', 'there'),
       tags: fc.dictionary(text, text),
       gone_at: fc.constant(new Date(NOW_MS - 5_000).toISOString()),
       source: fc.constantFrom('poll', 'script', 'never-heard-of'),
       'from a newer monitor "': text,
     },
-    { requiredKeys: ['id', 'name', 'source'] },
+    { requiredKeys: ['id', 'name', 'target', 'source'] },
   )
   .map((fields) => fields as unknown as SeenWorker);
 const delta = fc.record({
@@ -28,6 +29,24 @@ const delta = fc.record({
   workers: fc.uniqueArray(worker, { selector: ({ id }) => id }),
   removed: fc.subarray(IDS),
   agesMs: fc.record({ poll: fc.nat(200_000), script: fc.option(fc.nat(200_000), { nil: undefined }) }),
+});
+
+it('workers are found by their target, wherever they were before', () => {
+  fc.assert(
+    fc.property(fc.array(delta, { minLength: 1, maxLength: 6 }), (deltas) => {
+      const view = new StatusView();
+      for (const [version, { full, workers, removed }] of deltas.entries()) {
+        const seen = workers.map((each) => ({ ...each, version, observed_at: TIMESTAMP }));
+        view.apply({ epoch: 'e', version, full, workers: seen, removed });
+        const all = view.workers(NOW_MS, { gone: false });
+        for (const target of ['here', 'there']) {
+          const ids = view.withTarget(target).map(({ id }) => id);
+          const expected = all.filter((each) => each.target === target).map(({ id }) => id);
+          expect(ids.toSorted()).toEqual(expected);
+        }
+      }
+    }),
+  );
 });
 
 it('a document of rows is what the workers are, encoded whole', () => {

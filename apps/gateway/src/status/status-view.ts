@@ -16,6 +16,8 @@ export interface Step {
 
 export class StatusView {
   readonly #workers = new Map<string, KnownWorker>();
+  /** Ids by target: each command for an agent asks, and there may be thousands of workers. */
+  readonly #atTarget = new Map<string, Set<string>>();
   /** All ids, in order; undefined after some came or went. */
   #order: readonly string[] | undefined;
   #reports: StatusReports = { sources: [], seenMs: new Map() };
@@ -37,12 +39,15 @@ export class StatusView {
     const from = this.#point;
     const { epoch, version } = delta;
     this.#point = { epoch, version };
-    if (delta.full) this.#workers.clear();
+    if (delta.full) {
+      this.#workers.clear();
+      this.#atTarget.clear();
+    }
     const isSameSet =
       !delta.full && delta.removed.length === 0 && delta.workers.every(({ id }) => this.#workers.has(id));
     if (!isSameSet) this.#order = undefined;
-    for (const id of delta.removed) this.#workers.delete(id);
-    for (const worker of delta.workers) this.#workers.set(worker.id, knownOf(worker));
+    for (const id of delta.removed) this.#delete(id);
+    for (const worker of delta.workers) this.#set(knownOf(worker));
     if (delta.full || from === undefined) return 'everything';
     if (from.version === version) return 'nothing';
     return { from, to: { epoch, version }, changed: delta.workers.map(({ id }) => id), removed: delta.removed };
@@ -99,17 +104,33 @@ export class StatusView {
 
   /** Those with a target, but for the vanished. */
   withTarget(target: string): WorkerRecord[] {
-    const found: WorkerRecord[] = [];
-    for (const { record } of this.#workers.values()) {
-      if (record.target === target && record.gone_at === undefined) found.push(record);
-    }
-    return found;
+    const ids = [...(this.#atTarget.get(target) ?? [])];
+    return ids.map((id) => this.record(id)).filter((record) => record !== undefined);
   }
 
   /** Nobody is known who has not vanished. */
   get isEmpty(): boolean {
     for (const { record } of this.#workers.values()) if (record.gone_at === undefined) return false;
     return true;
+  }
+
+  #set(known: KnownWorker): void {
+    const { id, target } = known.record;
+    const before = this.#workers.get(id)?.record.target;
+    if (before !== undefined && before !== target) this.#delete(id);
+    this.#workers.set(id, known);
+    const there = this.#atTarget.get(target);
+    if (there === undefined) this.#atTarget.set(target, new Set([id]));
+    else there.add(id);
+  }
+
+  #delete(id: string): void {
+    const target = this.#workers.get(id)?.record.target;
+    this.#workers.delete(id);
+    if (target === undefined) return;
+    const there = this.#atTarget.get(target);
+    there?.delete(id);
+    if (there?.size === 0) this.#atTarget.delete(target);
   }
 
   #ids(): readonly string[] {

@@ -67,7 +67,8 @@ export class AgentStream {
   #isClosed = false;
   /** The agent says nothing more. */
   #isEnding = false;
-  #stalledSinceMs: number | undefined;
+  /** Until it is given up, while it does not take what is written. */
+  #stalled: Timer | undefined;
   #onDrained: (() => void)[] = [];
 
   constructor(options: AgentStreamOptions) {
@@ -103,24 +104,15 @@ export class AgentStream {
 
   /** True if nothing more should be written for now. */
   get isBackedUp(): boolean {
-    return this.#stalledSinceMs !== undefined;
+    return this.#stalled !== undefined;
   }
 
   /** Writes a message, unless the stream has ended or as many wait as may. */
   send(payload: NonNullable<ControlMessage['payload']>): boolean {
     const { call, clock } = this.#o;
     if (this.#isClosed || call.writableLength >= WRITES_MAX) return false;
-    if (!call.write({ payload })) this.#stalledSinceMs ??= clock.monotonicMs();
+    if (!call.write({ payload })) this.#stalled ??= clock.setTimeout(() => this.#giveUp(), STALLED_MS_MAX);
     return true;
-  }
-
-  /** Gives up an agent that has not read for too long. To be called now and then. */
-  closeIfStalled(): void {
-    const { clock, onRefused } = this.#o;
-    if (this.#stalledSinceMs === undefined || clock.monotonicMs() - this.#stalledSinceMs < STALLED_MS_MAX) return;
-    if (!this.#isClosed) onRefused('slow');
-    const seconds = STALLED_MS_MAX / 1000;
-    this.close(codes.RESOURCE_EXHAUSTED, `The agent has not read from its stream for ${seconds} s. Connect again.`);
   }
 
   /** Ends it; the agent gets code and text. Nothing that it sent and was not handled yet is. */
@@ -136,6 +128,12 @@ export class AgentStream {
   refuse(reason: Refusal, code: codes, details: string): void {
     if (!this.#isClosed) this.#o.onRefused(reason);
     this.close(code, details);
+  }
+
+  #giveUp(): void {
+    const seconds = STALLED_MS_MAX / 1000;
+    const text = `The agent has not read from its stream for ${seconds} s. Connect again.`;
+    this.refuse('slow', codes.RESOURCE_EXHAUSTED, text);
   }
 
   #closed(): void {
@@ -204,7 +202,8 @@ export class AgentStream {
   }
 
   #drained(): void {
-    this.#stalledSinceMs = undefined;
+    this.#stalled?.cancel();
+    this.#stalled = undefined;
     for (const go of this.#onDrained.splice(0)) go();
   }
 }

@@ -60,6 +60,8 @@ export class MailCarrier {
   readonly #o: MailCarrierOptions;
   readonly #known = new Map<string, Known>();
   readonly #states = new Map<AgentStream, StreamState>();
+  /** Whose agents run something: a few of thousands. */
+  readonly #busy = new Set<AgentStream>();
   #timer: Timer | undefined;
   #round = 0;
   #sweeping: Promise<void> | undefined;
@@ -91,11 +93,13 @@ export class MailCarrier {
     const state = new StreamState(stream.identity?.streamsCommands ?? false);
     for (const execution of running) state.running.set(execution, { fence: 0, round: this.#round });
     this.#states.set(stream, state);
+    if (running.length > 0) this.#busy.add(stream);
     void this.sweep();
   }
 
   closed(stream: AgentStream): void {
     this.#states.delete(stream);
+    this.#busy.delete(stream);
   }
 
   /** There is news of a mail. */
@@ -120,13 +124,19 @@ export class MailCarrier {
   async accepted(stream: AgentStream, execution: string, fence: number): Promise<void> {
     const known = await this.requestOf(stream, execution);
     if (known === undefined || known.fence !== fence) return;
-    this.#states.get(stream)?.running.set(execution, { fence, round: this.#round });
+    const state = this.#states.get(stream);
+    if (state !== undefined) {
+      state.running.set(execution, { fence, round: this.#round });
+      this.#busy.add(stream);
+    }
     await this.#o.mail.accepted(execution, fence);
   }
 
   /** A command has ended. */
   ended(stream: AgentStream, execution: string): void {
-    this.#states.get(stream)?.forget(execution);
+    const state = this.#states.get(stream);
+    state?.forget(execution);
+    if (state?.running.size === 0) this.#busy.delete(stream);
     this.#known.delete(execution);
   }
 
@@ -152,7 +162,6 @@ export class MailCarrier {
   async #sweep(): Promise<void> {
     const { mail, streams, clock } = this.#o;
     this.#sendAwayIfOutOfReach();
-    for (const stream of streams) stream.closeIfStalled();
     const round = ++this.#round;
     const open = new Set(await mail.openExecutions());
     for (const execution of this.#known.keys()) if (!open.has(execution)) this.#known.delete(execution);
@@ -163,9 +172,7 @@ export class MailCarrier {
       const known = this.#known.get(execution);
       return isTidying || known === undefined || streams.find(known.node) !== undefined;
     });
-    // Most of thousands of agents run nothing.
-    const ofStream = new Map<AgentStream, Mail[]>();
-    for (const [stream, { running }] of this.#states) if (running.size > 0) ofStream.set(stream, []);
+    const ofStream = new Map<AgentStream, Mail[]>([...this.#busy].map((stream) => [stream, []]));
     const local: string[] = [];
     for (let i = 0; i < wanted.length; i += PER_CALL_MAX) {
       for (const found of await this.#read(wanted.slice(i, i + PER_CALL_MAX))) {

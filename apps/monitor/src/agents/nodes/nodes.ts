@@ -2,8 +2,8 @@
  * Nodes as the leader sees them: follows the registry, keeps the rows of workers up to date with what agents say, tells
  * what happens to them, and has the dead ones ended if that is asked for. One for each term.
  */
-import { type Clock, type Logger, Seldom } from '@carrierarr/platform';
-import type { LivenessLimits, SourceReport, WorkerRecord } from '@carrierarr/protocol';
+import { type Clock, inSlices, type Logger, Seldom } from '@carrierarr/platform';
+import type { LivenessLimits, NodeRecord, SourceReport, WorkerRecord } from '@carrierarr/protocol';
 import type { NodeFollow, NodeRegistry, StatusChange } from '@carrierarr/store';
 import { AGENTS_SOURCE, withAgent, withoutAgent } from './agent-facts.js';
 import type { DeadNodes } from './dead-nodes.js';
@@ -85,18 +85,19 @@ export class Nodes {
     if (staleMs !== limits.staleMs || deadMs !== limits.deadMs) await registry.setLimits(limits);
   }
 
-  /** What follows from what is known now. `change`: to be published, if there is anything; `done`: to be called then. */
-  plan(): { plan: NodesPlan; change: StatusChange | undefined; done: () => void } {
+  /**
+   * What follows from what is known now. `change`: to be published, if there is anything; `done`: to be called then. Nothing
+   * else may be called until it has resolved.
+   */
+  async plan(): Promise<{ plan: NodesPlan; change: StatusChange | undefined; done: () => void }> {
     const { follow, clock, limits } = this.#o;
-    const plan = planNodes(
-      {
-        nodes: follow.nodes,
-        isStreaming: (node) => follow.isStreaming(node),
-        workers: this.#workers,
-        ...{ listening: follow.listening, limits, termStartMs: this.#termStartMs, nowMs: follow.nowMs },
-      },
-      this.#memory,
-    );
+    const view = {
+      nodes: follow.nodes,
+      isStreaming: (node: NodeRecord) => follow.isStreaming(node),
+      workers: this.#workers,
+      ...{ listening: follow.listening, limits, termStartMs: this.#termStartMs, nowMs: follow.nowMs },
+    };
+    const plan = await inSlices(planNodes(view, this.#memory), clock);
     const isDue = this.#hasReported && clock.monotonicMs() - this.#reportedMs >= REPORT_EVERY_MS;
     const change = plan.upserts.length + plan.removed.length > 0 || isDue ? this.#changeOf(plan) : undefined;
     const done = () => {

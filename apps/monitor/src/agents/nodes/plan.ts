@@ -24,6 +24,8 @@ import { type AgentFacts, factsHoldUntilMs, factsIn, factsOf, isLiving, rowOfNod
 
 /** A node that was silent for this long is forgotten, ms. */
 export const FORGET_MS = 24 * 3_600_000;
+/** Between two points where planning may be interrupted. */
+const NODES_PER_STEP = 50;
 
 export interface NodesView {
   /** By key. */
@@ -33,6 +35,7 @@ export interface NodesView {
   /** What other sources say of workers, without agents, by id. */
   workers: ReadonlyMap<string, WorkerRecord>;
   listening: ListeningSince;
+  /** Always the same while a leader leads. */
   limits: LivenessLimits;
   /** When this leader began, epoch ms. */
   termStartMs: number;
@@ -49,7 +52,7 @@ interface Shown {
   /** Exactly; rows are coarser. */
   seenMs: number;
   /** What this was found by: with the same, the same is found again until then, epoch ms. */
-  basis: { node: NodeRecord; worker: WorkerRecord | undefined; connected: boolean; staleMs: number; untilMs: number };
+  basis: { node: NodeRecord; worker: WorkerRecord | undefined; connected: boolean; untilMs: number };
 }
 
 export interface NodesMemory {
@@ -108,7 +111,11 @@ export function inheritedMemory(rows: readonly WorkerRecord[]): NodesMemory {
   return { shown: new Map(), rows: new Map(inherited), inherited, published, halts: NO_HALTS };
 }
 
-export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
+/**
+ * Yields now and then: thousands of nodes take a while, and whoever plans has more to do. `view` must be the same until the
+ * end.
+ */
+export function* planNodes(view: NodesView, memory: NodesMemory): Generator<void, NodesPlan, void> {
   const { nodes, workers, nowMs } = view;
   const shown = new Map<string, Shown>();
   const rows = new Map<string, AgentFacts>();
@@ -120,7 +127,8 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
   const counts = Object.fromEntries(LIVENESS_STATES.map((state) => [state, 0])) as Record<Liveness, number>;
 
   const judgedSince = sinceBoth(view.listening, view.termStartMs);
-  for (const node of sorted(nodes, memory.shown)) {
+  for (const [i, node] of sorted(nodes, memory.shown).entries()) {
+    if (i % NODES_PER_STEP === 0) yield;
     const worker = workerOf(node, workers, rows);
     const row = worker?.id ?? node.key;
     const before = memory.shown.get(node.key);
@@ -147,6 +155,7 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
     if (bad) deaths.push({ node, target, worker, isStreaming: connected, seenMs });
   }
 
+  yield;
   const removed: string[] = [];
   for (const [row, facts] of memory.rows) {
     if (rows.has(row)) continue;
@@ -155,6 +164,7 @@ export function planNodes(view: NodesView, memory: NodesMemory): NodesPlan {
     else upserts.push(worker);
     events.push({ kind: 'left', node: facts.node, target: worker?.target ?? facts.node });
   }
+  yield;
   const { halted, memory: halts } = judgeHalts(members, memory.halts, nowMs);
   return {
     ...{ upserts, removed, events, deaths, forget, counts, isMassDeath: halted.size > 0 },
@@ -173,12 +183,11 @@ interface Found {
  * True if nothing that a row shows can have changed. Nine of ten nodes are like that at each look; without this, thousands of
  * them would hold up everything else a monitor does.
  */
-function isUnchanged({ basis, facts }: Shown, found: Found, { limits, nowMs }: NodesView): boolean {
+function isUnchanged({ basis, facts }: Shown, found: Found, { nowMs }: NodesView): boolean {
   return (
     basis.node === found.node &&
     basis.worker === found.worker &&
     basis.connected === found.connected &&
-    basis.staleMs === limits.staleMs &&
     facts.liveness === found.liveness &&
     nowMs < basis.untilMs
   );
@@ -191,7 +200,7 @@ function show({ row, ...found }: Found & { row: string }, view: NodesView, facts
   const facts = factsOf(node, { liveness, connected, staleMs, nowMs }, factsBefore);
   const own = worker === undefined ? saidByItself(node) : undefined;
   const untilMs = factsHoldUntilMs(node, facts, staleMs);
-  return { facts, row, own, seenMs: lastSeenMs(node), basis: { node, worker, connected, staleMs, untilMs } };
+  return { facts, row, own, seenMs: lastSeenMs(node), basis: { node, worker, connected, untilMs } };
 }
 
 function saidByItself({ registration }: NodeRecord): string {
@@ -200,11 +209,12 @@ function saidByItself({ registration }: NodeRecord): string {
 
 /** Always in one order: where two nodes would be one worker, it is always the same one. */
 function sorted(nodes: ReadonlyMap<string, NodeRecord>, before: ReadonlyMap<string, unknown>): NodeRecord[] {
-  // Those of the last look are in order already, which makes this cheap.
   const keys: string[] = [];
   for (const key of before.keys()) if (nodes.has(key)) keys.push(key);
+  // Those of the last look are in order already.
+  const known = keys.length;
   for (const key of nodes.keys()) if (!before.has(key)) keys.push(key);
-  return keys.toSorted().flatMap((key) => nodes.get(key) ?? []);
+  return (keys.length > known ? keys.toSorted() : keys).map((key) => nodes.get(key) as NodeRecord);
 }
 
 /** The worker that a node is: by its instance id, else the one that a script manages under its name. */
