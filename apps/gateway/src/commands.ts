@@ -150,6 +150,9 @@ export class Commands {
     const { clientId, timeoutSeconds } = request;
     const { store, redis, gatewayId, commandsEnabled = true } = this.#o;
     const given = normaliseTarget(request.target);
+    // Meanwhile: each look at Redis is time that a command takes.
+    const hasRunner = this.#hasRunner();
+    hasRunner.catch(() => undefined);
     const { node, refusal } = await this.#nodeFor(request, given);
     const target = node === undefined ? given : normaliseTarget(node.target);
     const isForScript = node === undefined && refusal === undefined;
@@ -169,7 +172,7 @@ export class Commands {
     if (refusal !== undefined) return this.#recalled({ ...submission, executor: 'agent' }, request, refusal);
     let answer: SubmitAnswer;
     try {
-      if (!(await this.#hasRunner())) {
+      if (!(await hasRunner)) {
         throw new ClientError(
           'no_runner',
           `${echo(request.command)} for ${echo(target)} was not accepted: no runner has been seen for ` +

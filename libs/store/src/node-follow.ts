@@ -3,7 +3,15 @@
  */
 import type { Keys, ListeningSince, LivenessLimits, NodeChannel, NodeRecord } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
-import { DEFAULT_LIVENESS_LIMITS, limitsOf, listeningOf, msOfTime, NodeReader, readNodeTexts } from './node-records.js';
+import {
+  DEFAULT_LIVENESS_LIMITS,
+  limitsOf,
+  listeningOf,
+  msOfTime,
+  NodeReader,
+  nodeTextsOf,
+  withNodeTexts,
+} from './node-records.js';
 import { LISTENING_PAUSE_MS } from './node-registry.js';
 import { replies } from './transaction.js';
 
@@ -119,7 +127,8 @@ export class NodeFollow {
   }
 
   async #read(nodeKeys: readonly string[]): Promise<void> {
-    const texts = await readNodeTexts(this.#connection, this.#keys, nodeKeys);
+    const columns = await replies<(string | null)[][]>(withNodeTexts(this.#connection.multi(), this.#keys, nodeKeys));
+    const texts = nodeTextsOf(nodeKeys, columns);
     for (const [i, key] of nodeKeys.entries()) {
       const found = texts[i];
       // Removed between the two looks: the next one says so.

@@ -2,7 +2,7 @@
 import type { Keys, ListeningSince, LivenessLimits, NodeChannel, NodeRecord } from '@carrierarr/protocol';
 import { NODE_CHANNELS } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
-import { type KeptNode, limitsOf, listeningOf, msOfTime, NodeReader, readNodeTexts } from './node-records.js';
+import { limitsOf, listeningOf, msOfTime, NodeReader, nodeTextsOf, withNodeTexts } from './node-records.js';
 import { LEFT_KEPT_MS } from './lua/node-scripts.js';
 import { LISTENING_PAUSE_MS } from './node-registry.js';
 import { replies } from './transaction.js';
@@ -29,12 +29,14 @@ export class NodeLookup {
 
   /** The node with the first of these keys that is known, else the one that was ever called `name`. */
   async find(name: string, nodeKeys: readonly string[] = []): Promise<NodeSighting | undefined> {
-    const alias = await this.#connection.hget(this.#keys.nodeAliases(), name);
-    const node = await this.#first([...nodeKeys, ...(alias === null ? [] : [alias]), name]);
-    if (node !== undefined) return this.#sighting(node);
+    const { alias, sightings } = await this.#look(name, [...nodeKeys, name]);
+    const found = sightings.findIndex((sighting) => sighting !== undefined);
+    const isGivenKey = found >= 0 && found < nodeKeys.length;
+    if (isGivenKey || alias === null || alias === name) return sightings[found];
+    const { alias: aliasNow, sightings: aliased } = await this.#look(name, [alias]);
+    if (aliased[0] !== undefined) return aliased[0];
     // It may have got its instance id just now, and with it another key.
-    const isElsewhere = alias !== null && (await this.#connection.hget(this.#keys.nodeAliases(), name)) !== alias;
-    return isElsewhere ? this.find(name, nodeKeys) : undefined;
+    return aliasNow === alias ? sightings[found] : this.find(name, nodeKeys);
   }
 
   /** How long ago the node of one of these names or keys said that it goes, ms; undefined if none did lately. */
@@ -47,40 +49,47 @@ export class NodeLookup {
     return agoMs < LEFT_KEPT_MS ? Math.max(0, agoMs) : undefined;
   }
 
-  async #first(nodeKeys: readonly string[]): Promise<KeptNode | undefined> {
-    const texts = await readNodeTexts(this.#connection, this.#keys, nodeKeys);
-    for (const [i, key] of nodeKeys.entries()) {
-      const found = texts[i];
-      if (found !== undefined) return new NodeReader().read(key, found);
-    }
-    return undefined;
-  }
-
-  async #sighting(node: KeptNode): Promise<NodeSighting> {
+  /** Which node a name means, and these nodes, all as they are at one moment: a command waits for each call. */
+  async #look(
+    name: string,
+    nodeKeys: readonly string[],
+  ): Promise<{ alias: string | null; sightings: (NodeSighting | undefined)[] }> {
     const keys = this.#keys;
-    const monitor = node.stream?.monitor ?? '';
-    const [time, limits, listening, servedMs, grpc, amqp] = await replies<
-      [[string, string], string | null, Record<string, string>, ...(string | null)[]]
+    const [time, limits, listening, monitors, alias, grpc, amqp, ...columns] = await replies<
+      [
+        ...[[string, string], string | null, Record<string, string>, string[], string | null],
+        ...[(string | null)[], (string | null)[]],
+        ...(string | null)[][],
+      ]
     >(
-      this.#connection
-        .multi()
-        .time()
-        .hget(keys.nodesMeta(), 'limits')
-        .hgetall(keys.listening())
-        .zscore(keys.servingMonitors(), monitor)
-        .zscore(keys.nodesSeen('grpc'), node.key)
-        .zscore(keys.nodesSeen('amqp'), node.key),
+      withNodeTexts(
+        this.#connection
+          .multi()
+          .time()
+          .hget(keys.nodesMeta(), 'limits')
+          .hgetall(keys.listening())
+          .zrange(keys.servingMonitors(), 0, '-1', 'WITHSCORES')
+          .hget(keys.nodeAliases(), name)
+          .zmscore(keys.nodesSeen('grpc'), ...nodeKeys)
+          .zmscore(keys.nodesSeen('amqp'), ...nodeKeys),
+        keys,
+        nodeKeys,
+      ),
     );
     const nowMs = msOfTime(time);
-    const seen: Partial<Record<NodeChannel, string | null | undefined>> = { grpc: grpc ?? null, amqp: amqp ?? null };
-    const seenMs: NodeRecord['seenMs'] = {};
-    for (const channel of NODE_CHANNELS) if (seen[channel] != null) seenMs[channel] = Number(seen[channel]);
-    return {
-      record: { ...node, seenMs },
-      listening: listeningOf(listening, nowMs),
-      limits: limitsOf(limits),
-      isStreaming: node.stream !== undefined && servedMs != null && nowMs - Number(servedMs) <= LISTENING_PAUSE_MS,
-      nowMs,
-    };
+    const servedMs = new Map<string, number>();
+    for (let i = 0; i + 1 < monitors.length; i += 2) servedMs.set(monitors[i] as string, Number(monitors[i + 1]));
+    const sightings = nodeTextsOf(nodeKeys, columns).map((texts, i): NodeSighting | undefined => {
+      if (texts === undefined) return undefined;
+      const node = new NodeReader().read(nodeKeys[i] as string, texts);
+      const seen: Record<NodeChannel, string | null | undefined> = { grpc: grpc[i], amqp: amqp[i] };
+      const seenMs: NodeRecord['seenMs'] = {};
+      for (const channel of NODE_CHANNELS) if (seen[channel] != null) seenMs[channel] = Number(seen[channel]);
+      return {
+        ...{ record: { ...node, seenMs }, listening: listeningOf(listening, nowMs), limits: limitsOf(limits), nowMs },
+        isStreaming: nowMs - (servedMs.get(node.stream?.monitor ?? '') ?? -Infinity) <= LISTENING_PAUSE_MS,
+      };
+    });
+    return { alias, sightings };
   }
 }

@@ -12,6 +12,8 @@ import type {
 import { NODE_CHANNELS, nodeHeartbeatSchema, nodeRegistrationSchema, nodeStatusSchema } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
 
+type Multi = ReturnType<RedisConnection['multi']>;
+
 /** By which nodes live while no monitor has said others. */
 export const DEFAULT_LIVENESS_LIMITS: LivenessLimits = { staleMs: 120_000, deadMs: 300_000 };
 
@@ -23,12 +25,8 @@ type Text = string | null | undefined;
 /** What is kept of one node, as texts: name, registration by gRPC, by AMQP, status, heartbeat, stream. */
 type NodeTexts = readonly [Text, Text, Text, Text, Text, Text];
 
-/** Reads nodes by their keys; undefined where there is no such node. */
-export async function readNodeTexts(
-  connection: RedisConnection,
-  keys: Keys,
-  nodeKeys: readonly string[],
-): Promise<(NodeTexts | undefined)[]> {
+/** Adds what reads nodes by their keys to a transaction; {@link nodeTextsOf} takes its replies. */
+export function withNodeTexts(multi: Multi, keys: Keys, nodeKeys: readonly string[]): Multi {
   const hashes = [
     keys.nodeNames(),
     keys.nodePart('registration:grpc'),
@@ -37,7 +35,11 @@ export async function readNodeTexts(
     keys.nodePart('heartbeat'),
     keys.nodeStreams(),
   ];
-  const columns = await Promise.all(hashes.map((hash) => connection.hmget(hash, ...nodeKeys)));
+  return hashes.reduce((all, hash) => all.hmget(hash, ...nodeKeys), multi);
+}
+
+/** The texts of each node, of the replies to {@link withNodeTexts}; undefined where there is no such node. */
+export function nodeTextsOf(nodeKeys: readonly string[], columns: readonly Text[][]): (NodeTexts | undefined)[] {
   return nodeKeys.map((_, i) => {
     const texts = columns.map((column) => column[i]) as unknown as NodeTexts;
     return texts[0] == null ? undefined : texts;

@@ -203,7 +203,7 @@ it('is killed by any name of its node', async () => {
   await expect(commands.kill({ target: 'i-1', subject: 's' })).rejects.toMatchObject({ code: 'nothing_running' });
 });
 
-it('reads one node for a command, however many there are and whatever has changed', async () => {
+it('reads one node for a command, in one call, however many there are and whatever has changed', async () => {
   for (let i = 0; i < 20; i += 1) await connected(registry, `host-${i}`);
   const { submit } = build();
   await submit('host-1');
@@ -213,4 +213,5 @@ it('reads one node for a command, however many there are and whatever has change
   for (let i = 0; i < 5; i += 1) await submit('host-1');
   const stats = await connection.info('commandstats');
   expect(stats).not.toMatch(/cmdstat_zrangebyscore:/);
+  expect(stats).toMatch(/cmdstat_exec:calls=5,/);
 });
