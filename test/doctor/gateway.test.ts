@@ -147,7 +147,8 @@ describe('doctor and a real gateway', () => {
   it('look at the usual address when nothing is named, and at what is named in the file of a pod', async () => {
     const file = join(folder, 'config.yaml');
     // As the chart writes it for a runner: most of it is not the doctor's business.
-    await writeFile(file, `redisUrl: ${redis.url}\nscript: /scripts/control.sh\nopsAddr: ':9091'\nconcurrency: 4\n`);
+    const runners = `script: /scripts/control.sh\nopsAddr: ':9091'\nconcurrency: 4\nshutdownGrace: 86400s\n`;
+    await writeFile(file, `redisUrl: ${redis.url}\n${runners}`);
     const pod = await examine([], { CARRIERARR_CONFIG: file });
     expect(pod.of('redis')).toEqual([`ok: Reached ${redis.url}: one server.`]);
     expect(pod.of('gateway')).toEqual(['skip: Not looked at: no gateway is named (--url).']);

@@ -1,6 +1,7 @@
 /** Each values file of ci/ makes objects that Kubernetes takes, that are safe, and that fit each other. */
-import { loadConfig } from '@carrierarr/platform';
+import { type ConfigSchema, loadConfig } from '@carrierarr/platform';
 import { describe, expect, test } from 'vitest';
+import { knownSchema } from '../../../apps/cli/src/doctor/schema.js';
 import { gatewaySchema, validateGatewayConfig } from '../../../apps/gateway/src/config.js';
 import { validateAgentsConfig } from '../../../apps/monitor/src/agents/config.js';
 import { monitorSchema } from '../../../apps/monitor/src/monitor-config.js';
@@ -98,14 +99,18 @@ describe.skipIf(helmMissing !== undefined)('the chart', { timeout: RENDER_MS }, 
         const ofFiles = Object.entries(given).filter(([name]) => name.endsWith('_FILE'));
         const secretOf = (name: string) => (name.includes('URL') ? 'amqps://user:secret@rabbit.example' : 'secret');
         const secrets = Object.fromEntries(ofFiles.map(([name]) => [name, onDisk(secretOf(name))]));
-        const loaded = loadConfig({
-          program: component,
-          summary: '',
-          schema: SCHEMAS[component],
-          argv: [],
-          env: { ...given, ...secrets, CARRIERARR_CONFIG: file },
-        });
+        const read = (schema: ConfigSchema) =>
+          loadConfig({
+            program: component,
+            summary: '',
+            schema,
+            argv: [],
+            env: { ...given, ...secrets, CARRIERARR_CONFIG: file },
+          });
+        const loaded = read(SCHEMAS[component]);
         expect([component, loaded.kind]).toEqual([component, 'config']);
+        // `carrierarr doctor` in that pod reads the same.
+        expect([component, read(knownSchema).kind]).toEqual([component, 'config']);
         if (component === 'gateway' && loaded.kind === 'config') {
           validateGatewayConfig(loaded.values as Parameters<typeof validateGatewayConfig>[0]);
         }

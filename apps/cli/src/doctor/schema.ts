@@ -1,7 +1,15 @@
 /** Settings of `carrierarr doctor`: where the others are, in the words in which the others are told. */
 import { gatewaySchema } from '@carrierarr/gateway';
 import { monitorSchema } from '@carrierarr/monitor';
-import { type ConfigValues, defineSchema, formats, redisSchema } from '@carrierarr/platform/light';
+import {
+  type ConfigKey,
+  type ConfigSchema,
+  type ConfigValues,
+  defineSchema,
+  type Format,
+  formats,
+  redisSchema,
+} from '@carrierarr/platform/light';
 import { runnerSchema } from '@carrierarr/runner';
 import { clientSchema } from '../client/settings.js';
 
@@ -42,6 +50,22 @@ export const doctorSchema = defineSchema({
  * Everything that any server is told, so that `carrierarr doctor` reads the file and takes the flags of whichever
  * program it is to look after. What it has no use for it only checks for sense.
  */
-export const knownSchema = defineSchema({ ...runnerSchema, ...monitorSchema, ...gatewaySchema, ...doctorSchema });
+export const knownSchema: ConfigSchema & typeof doctorSchema = {
+  ...together(runnerSchema, monitorSchema, gatewaySchema),
+  ...doctorSchema,
+};
+
+/** Where programs give one name bounds of their own (a runner may stop for days, a gateway may not), what any of them takes. */
+function together(...schemas: readonly ConfigSchema[]): ConfigSchema {
+  const all: Record<string, ConfigKey> = {};
+  for (const [key, entry] of schemas.flatMap((schema) => Object.entries(schema))) {
+    const other = all[key];
+    const differs = other !== undefined && String(other.format) !== String(entry.format);
+    all[key] = differs
+      ? { ...entry, format: formats.either(other.format as Format<unknown>, entry.format as Format<unknown>) }
+      : entry;
+  }
+  return all;
+}
 
 export type DoctorConfig = ConfigValues<typeof doctorSchema>;

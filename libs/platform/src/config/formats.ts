@@ -159,6 +159,20 @@ function listOf<T>(item: Format<T>): Format<readonly T[]> {
   });
 }
 
+/** What one of these takes, of formats for values of one type; printed as the first does it. */
+function either<T>(...choices: readonly Format<T>[]): Format<T> {
+  const all = choices.map((choice) => formatDefinition(choice) as FormatDefinition<T>);
+  const [first] = all;
+  if (first === undefined) throw new Error('Expected formats to choose from, got none.');
+  return defineFormat<T>({
+    ...first,
+    name: all.map(({ name }) => name).join(' or '),
+    allowed: all.map(({ allowed }) => allowed).join(' or '),
+    parse: (text) => all.map((definition) => definition.parse(text)).find((value) => value !== undefined),
+    check: (value) => all.some((definition) => definition.check(value)),
+  });
+}
+
 function isPlainObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -246,6 +260,7 @@ export const formats = {
   urlWith,
   list: listOf(text),
   listOf,
+  either,
   jsonObject: jsonFormat('JSON object', 'a JSON object such as {"key":"value"}', isPlainObject),
   /** A JSON object whose values are all text, such as tags. */
   textMap: jsonFormat('JSON object of text', 'a JSON object with text values such as {"Name":"gpu"}', isTextMap),
