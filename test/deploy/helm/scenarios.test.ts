@@ -99,7 +99,7 @@ describe.skipIf(helmMissing !== undefined)('the chart', { timeout: RENDER_MS }, 
         const ofFiles = Object.entries(given).filter(([name]) => name.endsWith('_FILE'));
         const secretOf = (name: string) => (name.includes('URL') ? 'amqps://user:secret@rabbit.example' : 'secret');
         const secrets = Object.fromEntries(ofFiles.map(([name]) => [name, onDisk(secretOf(name))]));
-        const read = (schema: ConfigSchema) =>
+        const read = <const S extends ConfigSchema>(schema: S) =>
           loadConfig({
             program: component,
             summary: '',
