@@ -1,16 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'chart-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-let count = 0;
-
-/** Path of a new file with this text, gone after the tests. */
+/** Path of a new file with this text, gone after the running test. */
 export function onDisk(text: string): string {
-  count += 1;
-  const path = join(folder, `${count}.yaml`);
+  const path = join(temporaryFolder('chart-'), 'given.yaml');
   writeFileSync(path, text);
   return path;
 }
