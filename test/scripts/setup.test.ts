@@ -34,6 +34,7 @@ beforeEach(() => {
   }
   program('node', 'echo v20.20.2');
   program('rabbitmq-server');
+  program('promtool');
   awsTools();
   mkdirSync(join(deployToolsFolder(), 'node_modules'), { recursive: true });
   user(1000);
@@ -409,6 +410,65 @@ describe('RabbitMQ', () => {
     const { code, stderr } = await setup('test');
     expect(code).toBe(1);
     expect(stderr).toContain('- RabbitMQ (rabbitmq-server)');
+  });
+});
+
+describe('promtool', () => {
+  beforeEach(() => {
+    rmSync(join(bin, 'promtool'));
+    redis();
+    program('chromium');
+  });
+
+  test.each([
+    ['apt-get', 'sudo apt-get update && sudo apt-get install -y --no-install-recommends prometheus'],
+    ['brew', 'brew install prometheus'],
+    ['dnf', 'https://prometheus.io/download/'],
+  ])('is gone without, and with %s how to get it is told', async (installer, line) => {
+    program(installer);
+    program('apt-cache');
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(0);
+    expect(stderr).toBe(
+      `No promtool found: the tests of the alerts will be skipped. To run them, install it:\n  ${line}\n`,
+    );
+    expect(calls().filter((call) => call.startsWith(installer))).toEqual([]);
+  });
+
+  test('is nothing to run and bench', async () => {
+    program('cc');
+    program('websocketd');
+    expect(await setup('run')).toEqual(silent);
+    expect(await setup('bench')).toEqual(silent);
+  });
+
+  test('is installed as root with apt-get, and no Prometheus is started, now or with the machine', async () => {
+    program('promtool-program', '', home);
+    program(
+      'apt-get',
+      `case "$*" in *install*)
+        '${policy}' prometheus start; echo "policy answered $?" >>'${home}/calls'
+        cp '${home}/promtool-program' '${bin}/promtool';;
+      esac`,
+    );
+    program('apt-cache', "echo '  Candidate: 2.42.0+ds-5'");
+    program('systemctl');
+    user(0);
+    expect(await setup('test')).toMatchObject({ code: 0 });
+    expect(calls().filter((call) => /^apt-get.* install |^policy|^systemctl/.test(call))).toEqual([
+      expect.stringMatching(/ --no-install-recommends prometheus$/),
+      'policy answered 101',
+      'systemctl disable prometheus',
+    ]);
+  });
+
+  test('must be there where what is missing is installed', async () => {
+    program('apt-get');
+    program('apt-cache');
+    user(0);
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(1);
+    expect(stderr).toContain('- promtool (of Prometheus)');
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * Prometheus' own tool for rules, the one on the PATH (of Debian's package `prometheus`, or of a release). Where there is none
+ * Prometheus' own tool for rules, the one on the PATH, where `scripts/setup.sh test` puts it on Debian and Ubuntu. Where there is none
  * {@link promtoolMissing} says so, for `describe.skipIf`.
  */
 import { execFile, spawnSync } from 'node:child_process';

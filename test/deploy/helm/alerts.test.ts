@@ -1,4 +1,4 @@
-/** The chart's alerts as Prometheus evaluates them: each fires for what it is about, and for nothing just short of it. */
+/** The chart's alerts as Prometheus evaluates them: each fires for what it is about, not at once, and for nothing just short of it. */
 import { describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 import { helmMissing } from '../../support/deploy-tools.js';
@@ -13,6 +13,8 @@ interface Case {
   fires: Record<string, string>;
   quiet: Record<string, string>;
   labels?: Record<string, string>;
+  /** Of an alert that waits: the first minute at which it fires. Its `for`, and the time that a counter takes to grow. */
+  from?: number;
 }
 const steady = (value: number) => `${value}+0x${MINUTES}`;
 /** A counter that grew once, a few minutes before the end. */
@@ -24,23 +26,37 @@ const gateways = { 'carrierarr_build_info{program="gateway"}': steady(1) };
 const never = (series: string): Case => ({ fires: { [series]: jump(1) }, quiet: { [series]: steady(7) } });
 
 const CASES: Record<string, Case> = {
-  CarrierarrGatewayMissing: { fires: runners, quiet: gateways, labels: { namespace: 'fleet', program: 'gateway' } },
-  CarrierarrRunnerMissing: { fires: gateways, quiet: runners, labels: { namespace: 'fleet', program: 'runner' } },
+  CarrierarrGatewayMissing: {
+    from: 2,
+    fires: runners,
+    quiet: gateways,
+    labels: { namespace: 'fleet', program: 'gateway' },
+  },
+  CarrierarrRunnerMissing: {
+    from: 2,
+    fires: gateways,
+    quiet: runners,
+    labels: { namespace: 'fleet', program: 'runner' },
+  },
   CarrierarrNobodyLeads: {
+    from: 1,
     fires: { 'carrierarr_monitor_leader{monitor="1"}': steady(0), 'carrierarr_monitor_leader{monitor="2"}': steady(0) },
     quiet: { 'carrierarr_monitor_leader{monitor="1"}': steady(0), 'carrierarr_monitor_leader{monitor="2"}': steady(1) },
   },
   CarrierarrCommandsWait: {
+    from: 11,
     fires: latency({ within30: 9, over30: 1 }),
     quiet: latency({ within30: 99, over30: 1 }),
   },
   CarrierarrCommandsUnannounced: {
+    from: 6,
     fires: { carrierarr_gateway_unannounced_commands_total: `0+1x${MINUTES}` },
     quiet: { carrierarr_gateway_unannounced_commands_total: steady(3) },
   },
   CarrierarrCommandsLost: never('carrierarr_runner_lost_reaped_total'),
   CarrierarrOutputLost: never('carrierarr_runner_lost_entries_total'),
   CarrierarrOutputBlocked: {
+    from: 11,
     fires: { carrierarr_runner_backpressure_pauses_total: `0+1x${MINUTES}` },
     // Over before it is worth a word.
     quiet: { carrierarr_runner_backpressure_pauses_total: jump(1) },
@@ -51,38 +67,46 @@ const CASES: Record<string, Case> = {
     quiet: { carrierarr_gateway_probe_failures_total: jump(1) },
   },
   CarrierarrStatusOld: {
+    from: 2,
     fires: { carrierarr_gateway_status_age_seconds: steady(61) },
     quiet: { carrierarr_gateway_status_age_seconds: steady(59) },
   },
   CarrierarrGatewayNearlyFull: {
+    from: 5,
     fires: { carrierarr_gateway_connections: steady(16_001) },
     quiet: { carrierarr_gateway_connections: steady(16_000) },
   },
   CarrierarrPollsFail: {
+    from: 8,
     fires: { 'carrierarr_monitor_poll_errors_total{source="ec2/eu-central-1"}': `0+1x${MINUTES}` },
     quiet: { 'carrierarr_monitor_poll_errors_total{source="ec2/eu-central-1"}': jump(1) },
     labels: { source: 'ec2/eu-central-1' },
   },
   CarrierarrSourceStale: {
+    from: 2,
     fires: { 'carrierarr_monitor_source_age_seconds{source="script"}': steady(601) },
     quiet: { 'carrierarr_monitor_source_age_seconds{source="script"}': steady(599) },
     labels: { source: 'script' },
   },
   CarrierarrRepairHalted: {
+    from: 5,
     fires: { carrierarr_monitor_halted_groups: steady(1) },
     quiet: { carrierarr_monitor_halted_groups: steady(0) },
   },
   CarrierarrReconcilerBehind: {
+    from: 10,
     fires: { 'workqueue_depth{name="reconciler"}': steady(101) },
     quiet: { 'workqueue_depth{name="reconciler"}': steady(100) },
     labels: { name: 'reconciler' },
   },
   CarrierarrOrphans: {
+    from: 60,
     fires: { carrierarr_monitor_orphans: steady(1) },
     // Looked after within the hour.
     quiet: { carrierarr_monitor_orphans: `0+0x${MINUTES - 50} 1+0x49` },
   },
   CarrierarrAgentsSilent: {
+    from: 2,
     fires: nodes({ alive: 7, stale: 3 }),
     // Those that are dead for long are no part of the fleet.
     quiet: nodes({ alive: 8, stale: 2, dead: 90 }),
@@ -95,10 +119,12 @@ const CASES: Record<string, Case> = {
     },
   },
   CarrierarrAgentsDiedAtOnce: {
+    from: 1,
     fires: { carrierarr_monitor_mass_death: steady(1) },
     quiet: { carrierarr_monitor_mass_death: steady(0) },
   },
   CarrierarrRabbitmqAway: {
+    from: 2,
     fires: {
       'carrierarr_monitor_rabbitmq_consuming{monitor="1"}': steady(1),
       'carrierarr_monitor_rabbitmq_consuming{monitor="2"}': steady(0),
@@ -106,6 +132,7 @@ const CASES: Record<string, Case> = {
     quiet: { 'carrierarr_monitor_rabbitmq_consuming{monitor="1"}': steady(1) },
   },
   CarrierarrAgentsRefused: {
+    from: 12,
     fires: { 'carrierarr_agents_refused_total{reason="token"}': `0+3x${MINUTES}` },
     quiet: {
       'carrierarr_agents_refused_total{reason="token"}': `0+1x${MINUTES}`,
@@ -150,6 +177,7 @@ const input = (series: Record<string, string>, release = OURS) =>
 
 interface Rule {
   alert: string;
+  for?: string;
   labels: Record<string, string>;
   annotations: Record<string, string>;
 }
@@ -170,13 +198,15 @@ describe.skipIf(helmMissing !== undefined || promtoolMissing !== undefined)('Pro
       const known = await rules();
       expect(await promtool('check', 'rules', fileOf(known))).toContain(`SUCCESS: ${known.length} rules found`);
       expect(Object.keys(CASES)).toEqual(known.map(({ alert }) => alert));
+      const waiting = known.filter((rule) => rule.for !== undefined).map(({ alert }) => alert);
+      expect(Object.keys(CASES).filter((alert) => CASES[alert]?.from !== undefined)).toEqual(waiting);
     },
     RENDER_MS,
   );
 
   test.each(Object.entries(CASES))(
-    '%s fires when it should, and not for a little less or for somebody else',
-    async (alert, { fires, quiet, labels = {} }) => {
+    '%s fires when it should, not before that has lasted, and not for a little less or for somebody else',
+    async (alert, { fires, quiet, labels = {}, from }) => {
       const rule = (await rules()).find((each) => each.alert === alert);
       if (rule === undefined) throw new Error(`The chart has no alert ${alert}.`);
       const summary = rule.annotations['summary']?.replaceAll(
@@ -187,13 +217,20 @@ describe.skipIf(helmMissing !== undefined || promtoolMissing !== undefined)('Pro
         exp_labels: { ...rule.labels, ...labels },
         exp_annotations: { ...rule.annotations, summary },
       };
-      const evaluated = (exp_alerts: unknown[]) => [{ eval_time: `${MINUTES}m`, alertname: alert, exp_alerts }];
+      const at = (minute: number, exp_alerts: unknown[]) => ({ eval_time: `${minute}m`, alertname: alert, exp_alerts });
       const tests = [
-        { interval: '1m', input_series: input(fires), alert_rule_test: evaluated([expected]) },
+        {
+          interval: '1m',
+          input_series: input(fires),
+          alert_rule_test: [
+            ...(from === undefined ? [] : [at(from - 1, []), at(from, [expected])]),
+            at(MINUTES, [expected]),
+          ],
+        },
         {
           interval: '1m',
           input_series: [...input(quiet), ...(alert.endsWith('Missing') ? [] : input(fires, OTHERS))],
-          alert_rule_test: evaluated([]),
+          alert_rule_test: [at(MINUTES, [])],
         },
       ];
       const file = onDisk(stringify({ rule_files: [fileOf([rule])], evaluation_interval: '1m', tests }));
