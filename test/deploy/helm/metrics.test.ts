@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { REFUSALS } from '../../../apps/monitor/src/agents/metrics.js';
 import { helmMissing, readRepository } from '../../support/deploy-tools.js';
 import { CHART, find, render } from './chart.js';
 
@@ -46,6 +47,18 @@ describe('alerts', () => {
     const page = readRepository(pageOf(alert));
     expect(page).toContain(`# ${alert.alert}\n`);
     for (const heading of ['## Means', '## Look', '## Do']) expect(page).toContain(`\n${heading}\n`);
+  });
+
+  test('agents that are refused: whatever keeps them out is asked for, and its page says what to do', () => {
+    const alert = alerts.find((each) => each.alert === 'CarrierarrAgentsRefused') as Alert;
+    const asked = /reason=~"([^"]+)"/.exec(alert.expr)?.[1]?.split('|') ?? [];
+    // What one agent says wrongly is a matter of its own, and a monitor that stops is not to be mended.
+    expect(REFUSALS.filter((reason) => !asked.includes(reason))).toEqual([
+      ...['name', 'messages', 'bytes', 'invalid', 'fenced', 'foreign', 'unavailable'],
+    ]);
+    expect(asked.filter((reason) => !(REFUSALS as readonly string[]).includes(reason))).toEqual([]);
+    const page = readRepository(pageOf(alert));
+    expect(asked.filter((reason) => !page.includes(`\`${reason}\``))).toEqual([]);
   });
 
   test('no runbook is left over', () => {
