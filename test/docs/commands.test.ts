@@ -37,6 +37,44 @@ it('has commands to look at', () => {
   expect(marked.length).toBeGreaterThan(60);
 });
 
+describe('blocks', () => {
+  it('are all that a page has, each with its end', () => {
+    for (const path of DOCUMENTS)
+      expect([path, readRepository(path).match(/^[ \t>]*(?:```|~~~)/gm)?.length ?? 0]).toEqual([
+        path,
+        2 * blocksOf(path).length,
+      ]);
+  });
+
+  it('say what they are in words that tests know', () => {
+    const known = new Set([...'sh console text yaml json js dockerfile nginx'.split(' '), '']);
+    expect(blocks.filter(({ language }) => !known.has(language))).toEqual([]);
+  });
+
+  it('say nothing only if they are drawings', () => {
+    const isPageOfDrawings = (path: string) => path === 'docs/architecture.md' || path.startsWith('docs/designs/');
+    expect(blocks.filter(({ path, language }) => language === '' && !isPageOfDrawings(path))).toEqual([]);
+  });
+
+  /** What a block shows, as tests read it, and those of commands that have it below them. */
+  const shown = DOCUMENTS.flatMap((path) => {
+    const all = blocksOf(path);
+    return all.flatMap((block, i) => (block.language === 'text' ? [{ path, text: block.text, by: all[i - 1] }] : []));
+  });
+
+  it('of what commands show stand below these', () => {
+    expect(shown.length).toBeGreaterThan(8);
+    expect(shown.filter(({ by }) => by === undefined || !isCommands(by) || by.needs !== undefined)).toEqual([]);
+    expect(shown.filter(({ by }) => by?.shows.length === 0)).toEqual([]);
+  });
+
+  it('of commands in the tutorial each have what they show below them', () => {
+    const steps = blocksOf('docs/tutorials/five-minutes.md').filter(({ language }) => language === 'sh');
+    expect(steps.length).toBeGreaterThan(8);
+    expect(steps.filter(({ shows }) => shows.length === 0)).toEqual([]);
+  });
+});
+
 it('names in docs/README.md each need that a block has, and no other', () => {
   const listed = [...readRepository('docs/README.md').matchAll(/^\| `# needs ([^`]+)` /gm)].map((match) => match[1]);
   const used = blocks.filter(isCommands).flatMap(({ needs }) => needs ?? []);

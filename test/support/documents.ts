@@ -45,9 +45,12 @@ export interface Block {
 }
 
 /** All blocks of a page, in order. */
-export function blocksOf(path: string): Block[] {
+export const blocksOf = (path: string): Block[] => blocksIn(readRepository(path));
+
+/** All blocks of a text in Markdown, in order. */
+export function blocksIn(markdown: string): Block[] {
   const found: Block[] = [];
-  for (const [, language = '', text = ''] of readRepository(path).matchAll(/^```(\w*)\n(.*?)^```$/gms)) {
+  for (const [, language = '', text = ''] of markdown.matchAll(/^```(\w*)\n(.*?)^```$/gms)) {
     const before = found.at(-1);
     if (language === 'text' && before && isShell(before)) before.shows = patterns(text);
     const needs = /^# needs (.+)\n/.exec(text)?.[1];

@@ -63,8 +63,6 @@ const some = (path: string, pattern: RegExp) => commandsIn(path).some((command) 
 let redis: TestRedis;
 let up: Up;
 let moto: Moto | undefined;
-/** What was asked of this installation, and answered. It is not asked twice. */
-const asked = new Set<string>();
 // A page of many commands on a busy machine.
 const PAGE_MS = 300_000;
 
@@ -95,14 +93,14 @@ export function followPages(chosen: (path: string) => boolean): void {
     const reader = await Reader.start({ files: made, env, ...(await whatRuns(path)) });
     onTestFinished(() => reader.close(), 60_000);
     onTestFailed(() => void process.stderr.write(`\n${reader.log()}\n`));
-    await reader.follow(path, typed);
+    await reader.follow(blocksOf(path), typed);
   });
 }
 
 /** Pages that start no gateway, runner or monitor look at ours. Those that do have a Redis, unless they start that, too. */
-async function whatRuns(path: string): Promise<Pick<Given, 'ports' | 'asked'>> {
+async function whatRuns(path: string): Promise<Pick<Given, 'ports'>> {
   if (!some(path, /^(npm ci && npm start|carrierarr (up|gateway|runner|monitor)\b)/))
-    return { ports: { 8090: up.program.port, 50051: up.agentsPort, 6379: redis.port }, asked };
+    return { ports: { 8090: up.program.port, 50051: up.agentsPort, 6379: redis.port } };
   if (some(path, /^redis-server /)) return {};
   const own = await startRedis({ appendOnly: true });
   onTestFinished(() => own.stop());

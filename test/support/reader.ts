@@ -6,14 +6,14 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { type Block, blocksOf, commandsOf, isShell } from './documents.js';
+import { type Block, commandsOf, isShell } from './documents.js';
 import { WORKSPACE } from './programs.js';
 import { freePort } from './redis.js';
 import { type Job, Terminal } from './terminal.js';
 import { until } from './until.js';
 
 const READY_MS = 45_000;
-const SHOWN_WITHIN_MS = 60_000;
+const PATIENCE_MS = 60_000;
 
 /** What serves until Ctrl-C. */
 const SERVES = /^(carrierarr (up|gateway|runner|monitor|agent)|redis-server|npm start)\b(?!.* --help)/;
@@ -21,6 +21,8 @@ const SERVES = /^(carrierarr (up|gateway|runner|monitor|agent)|redis-server|npm 
 const FOLLOWS = /^(carrierarr (get|logs)\b.* (-f|-w)\b|curl -N\b)/;
 /** What only looks may be asked again, as the reader is told to. */
 const LOOKS = /^carrierarr (get|describe|logs|ps)\b/;
+/** What a program exits with after Ctrl-C. */
+const INTERRUPTED = 130;
 /** What a program says when it serves: where. */
 const SERVING =
   /"address":"127\.0\.0\.1:(\d+)"|carrierarr is up: http:\/\/127\.0\.0\.1:(\d+)\/|(Ready to accept connections)/;
@@ -34,8 +36,8 @@ export interface Given {
   env?: Readonly<Record<string, string>>;
   /** An installation that runs, by the ports that pages call 8090, 50051 and 6379. */
   ports?: Readonly<Record<string, number>>;
-  /** What has been looked at there, by others as well. It is not looked at again. */
-  asked?: Set<string>;
+  /** How long it looks for what the page says is shown, ms. */
+  patienceMs?: number;
 }
 
 export class Reader {
@@ -46,21 +48,22 @@ export class Reader {
   readonly #ports: Map<string, number>;
   /** All that the page has shown so far. */
   readonly #seen: string[] = [];
-  readonly #asked: Set<string>;
+
+  readonly #patienceMs: number;
 
   private constructor(
     folder: string,
     ports: Map<string, number>,
     env: Readonly<Record<string, string>>,
-    asked: Set<string>,
+    patienceMs: number,
   ) {
-    this.#asked = asked;
     this.#folder = folder;
     this.#ports = ports;
+    this.#patienceMs = patienceMs;
     this.#terminal = new Terminal(join(folder, 'checkout'), env);
   }
 
-  static async start({ files = {}, env = {}, ports = {}, asked = new Set() }: Given): Promise<Reader> {
+  static async start({ files = {}, env = {}, ports = {}, patienceMs = PATIENCE_MS }: Given): Promise<Reader> {
     const folder = mkdtempSync(join(tmpdir(), 'carrierarr-reader-'));
     for (const name of ['bin', 'checkout', 'home', 'tmp']) mkdirSync(join(folder, name));
     // Files that the page makes are not to lie about in this checkout.
@@ -88,34 +91,30 @@ export class Reader {
     const known = new Map(Object.entries(ports));
     for (const port of ['8090', '50051', '6379']) if (!known.has(port)) known.set(port, await freePort());
     const at = (port: string) => `127.0.0.1:${known.get(port)}`;
-    return new Reader(
-      folder,
-      known,
-      {
-        // No configuration of whoever runs this.
-        ...{ HOME: join(folder, 'home'), TMPDIR: join(folder, 'tmp'), LANG: process.env['LANG'] ?? 'C.UTF-8' },
-        // What programs use that are told nothing else.
-        ...{ CARRIERARR_ADDR: at('8090'), CARRIERARR_URL: `http://${at('8090')}`, CARRIERARR_GRPC_ADDR: at('50051') },
-        ...{ CARRIERARR_OPS_ADDR: '127.0.0.1:0', CARRIERARR_HEALTH_PORT: '0', CARRIERARR_METADATA: 'off' },
-        ...{ CARRIERARR_STATE_DIR: join(folder, 'state'), CARRIERARR_LOG_FORMAT: 'json' },
-        // Grace as short as a reader's patience.
-        ...{ CARRIERARR_DRAIN_DELAY: '0s', CARRIERARR_DRAIN_SPREAD: '0s', CARRIERARR_SHUTDOWN_GRACE: '3s' },
-        ...{ MOCK_WORKER_STATE_DIR: join(folder, 'workers'), MOCK_WORKER_SPEED: '2' },
-        ...env,
-        AWS_CONFIG_FILE: join(folder, 'aws'),
-        PATH: [join(folder, 'bin'), env['PATH'] ?? process.env['PATH'] ?? ''].join(delimiter),
-      },
-      asked,
-    );
+    const environment = {
+      // No configuration of whoever runs this.
+      ...{ HOME: join(folder, 'home'), TMPDIR: join(folder, 'tmp'), LANG: process.env['LANG'] ?? 'C.UTF-8' },
+      // What programs use that are told nothing else.
+      ...{ CARRIERARR_ADDR: at('8090'), CARRIERARR_URL: `http://${at('8090')}`, CARRIERARR_GRPC_ADDR: at('50051') },
+      ...{ CARRIERARR_OPS_ADDR: '127.0.0.1:0', CARRIERARR_HEALTH_PORT: '0', CARRIERARR_METADATA: 'off' },
+      ...{ CARRIERARR_STATE_DIR: join(folder, 'state'), CARRIERARR_LOG_FORMAT: 'json' },
+      // Grace as short as a reader's patience.
+      ...{ CARRIERARR_DRAIN_DELAY: '0s', CARRIERARR_DRAIN_SPREAD: '0s', CARRIERARR_SHUTDOWN_GRACE: '3s' },
+      ...{ MOCK_WORKER_STATE_DIR: join(folder, 'workers'), MOCK_WORKER_SPEED: '2' },
+      ...env,
+      AWS_CONFIG_FILE: join(folder, 'aws'),
+      PATH: [join(folder, 'bin'), env['PATH'] ?? process.env['PATH'] ?? ''].join(delimiter),
+    };
+    return new Reader(folder, known, environment, patienceMs);
   }
 
   /**
    * Does all that the page says, but for what needs something that it names; before that, these commands. Rejects at the first
    * that is not as it says.
    */
-  async follow(path: string, before = ''): Promise<void> {
+  async follow(page: readonly Block[], before = ''): Promise<void> {
     await this.#do({ language: 'sh', text: before, shows: [] });
-    for (const block of blocksOf(path)) {
+    for (const block of page) {
       if (block.file !== undefined) writeFileSync(join(this.#folder, 'checkout', block.file), block.text);
       else if (isShell(block) && block.needs === undefined) await this.#do(block);
     }
@@ -145,43 +144,41 @@ export class Reader {
     let shown = '';
     for (const command of commandsOf(block)) {
       const [, comment = ''] = /\s# (.*)$/.exec(command) ?? [];
-      // What installs and tests has run before this test does.
+      // What installs and tests has run before this does, or runs it.
       const typed = command.replace(/^npm ci && /, '');
-      if (/^(npm test|\.ci\/run|alias .*npm)\b/.test(typed)) continue;
+      if (/^(npm test|\.ci\/run)\b/.test(typed)) continue;
       if (SERVES.test(typed) && !/exits with/.test(comment)) {
         if (/in place of/.test(comment)) await this.#end();
         await this.#serve(await this.#here(typed));
       } else if (FOLLOWS.test(typed)) {
         const job = await this.#terminal.begin(await this.#here(typed));
+        this.#jobs.push(job);
         if (/in one terminal/.test(comment)) followers.push(job);
-        else shown += await this.#watch(job);
-      } else if (block.shows.length > 0 || !LOOKS.test(typed) || !this.#asked.has(typed)) {
-        if (LOOKS.test(typed)) this.#asked.add(typed);
+        else shown += await this.#watch(job, block);
+      } else {
         const wanted = Number(/exits with (\d+)/.exec(comment)?.[1] ?? 0);
         // Only what serves nowhere may be given every address.
         shown += await this.#run(wanted === 0 ? await this.#here(typed) : typed, wanted, block);
       }
     }
-    for (const job of followers) shown += await this.#watch(job);
-    const missing = block.shows.filter((line) => !shown.split('\n').some((text) => line.test(text)));
+    for (const job of followers) shown += await this.#watch(job, block);
+    const missing = missingIn(shown, block);
     if (missing.length > 0) throw new Error(`${block.text}does not show ${missing.join(', ')}; it shows:\n${shown}`);
   }
 
   /** Rejects unless it ends as it is to, and shows what it is to show. */
-  async #run(command: string, wanted: number, { shows }: Block): Promise<string> {
+  async #run(command: string, wanted: number, block: Block): Promise<string> {
     const mayRepeat = LOOKS.test(command);
     let ran = await this.#terminal.run(command);
-    const isAsItShould = () =>
-      ran.code === wanted &&
-      (!mayRepeat || shows.every((line) => ran.output.split('\n').some((text) => line.test(text))));
+    const isAsItShould = () => ran.code === wanted && (!mayRepeat || missingIn(ran.output, block).length === 0);
     if (mayRepeat && !isAsItShould()) {
       await until(
-        () => `${command} to show ${shows.join(', ')}; it ends with ${ran.code} and shows:\n${ran.output}`,
+        () => `${command} to show ${block.shows.join(', ')}; it ends with ${ran.code} and shows:\n${ran.output}`,
         async () => {
           ran = await this.#terminal.run(command);
           return isAsItShould();
         },
-        SHOWN_WITHIN_MS,
+        this.#patienceMs,
       );
     }
     if (ran.code !== wanted)
@@ -219,16 +216,27 @@ export class Reader {
     );
   }
 
-  /** What it has shown, once there is something, and nothing in it is on its way any more. */
-  async #watch(job: Job): Promise<string> {
+  /**
+   * What it has shown, once there is something, all that the page says is among it, and nothing in it is on its way any more.
+   * Rejects if it fails.
+   */
+  async #watch(job: Job, block: Block): Promise<string> {
+    const isSeen = () => {
+      const shown = job.stdout();
+      return shown !== '' && missingIn(shown, block).length === 0 && !isMoving(shown);
+    };
+    const what = ['something that stays', ...block.shows].join(', ');
     await until(
-      () => `${job.command} to show something that stays; it shows:\n${job.output()}`,
-      () => job.output() !== '' && !isMoving(job.output()),
-      SHOWN_WITHIN_MS,
+      () => `${job.command} to show ${what}; it shows:\n${job.output()}`,
+      () => hasFailed(job) || isSeen(),
+      this.#patienceMs,
     );
     if (!job.hasEnded) await job.interrupt();
-    this.#seen.push(job.output());
-    return job.output();
+    // It may have ended just now.
+    if (hasFailed(job))
+      throw new Error(`Expected ${job.command} to go on, it ended with ${job.code}:\n${job.output()}`);
+    this.#seen.push(job.stdout());
+    return job.stdout();
   }
 
   /** The command with the addresses that are free here, and with what was shown for a name in angle brackets. */
@@ -253,6 +261,15 @@ export class Reader {
       });
   }
 }
+
+/** What the page says that is shown, and is not. */
+function missingIn(shown: string, { shows }: Block): RegExp[] {
+  const lines = shown.split('\n');
+  return shows.filter((line) => !lines.some((text) => line.test(text)));
+}
+
+/** Whether it ended otherwise than well, or by Ctrl-C. */
+const hasFailed = ({ code }: Job): boolean => code !== undefined && code !== 0 && code !== INTERRUPTED;
 
 /** Whether the newest row of some worker says that it changes. */
 function isMoving(output: string): boolean {

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
@@ -34,7 +34,12 @@ export interface Ran {
 export interface Job {
   readonly command: string;
   readonly hasEnded: boolean;
+  /** What it ended with. Undefined while it runs, and if a signal ended it. */
+  readonly code: number | undefined;
+  /** Both streams. */
   output(): string;
+  /** Without what it says of itself. */
+  stdout(): string;
   /** SIGINT, as Ctrl-C does it, to all its processes. Rejects if they do not end. */
   interrupt(): Promise<void>;
 }
@@ -75,16 +80,22 @@ export class Terminal {
 
   /** Begins a command that goes on. */
   async begin(command: string): Promise<Job> {
-    const { path } = await this.#give(`{\n${command}\n} >"$file.job" 2>&1 &\nprintf '%s' "$!" >"$file.pid"`);
+    // A signal ends this shell with its command; then it writes no code.
+    const whole = `{\n${command}\nprintf '%s' "$?" >"$file.rc"\n} >"$file.job" 2>"$file.err" &`;
+    const { path } = await this.#give(`${whole}\nprintf '%s' "$!" >"$file.pid"`);
     const group = Number(readFileSync(`${path}.pid`, 'utf8'));
     groups.add(group);
+    // Not where bash itself tells of jobs that have ended.
+    const stdout = () => readFileSync(`${path}.job`, 'utf8');
     const job = {
-      command,
+      ...{ command, stdout },
       get hasEnded() {
         return !isRunning(group);
       },
-      // Not where bash itself tells of jobs that have ended.
-      output: () => readFileSync(`${path}.job`, 'utf8'),
+      get code() {
+        return !isRunning(group) && existsSync(`${path}.rc`) ? Number(readFileSync(`${path}.rc`, 'utf8')) : undefined;
+      },
+      output: () => `${stdout()}${readFileSync(`${path}.err`, 'utf8')}`,
       async interrupt() {
         signalGroup(group, 'SIGINT');
         await until(`Ctrl-C to end ${command}`, () => job.hasEnded, END_MS);
