@@ -127,6 +127,20 @@ describe('a backup of desired state', () => {
     expect((await run('export', '-l', 'team=ml')).stdout).toBe(stdout);
   });
 
+  it('of nothing says so, and is restored as nothing; an empty file is no backup', async () => {
+    const backup = await file('backup.yaml', (await run('export')).stdout);
+    expect(await readFile(backup, 'utf8')).toBe('# There were no workers and pools.\n');
+    expect(await run('import', '-f', backup)).toEqual({
+      ...{ exitCode: 0, stdout: '' },
+      stderr: 'carrierarr: There is nothing to restore: the files say that there were no workers and pools.\n',
+    });
+    const failed = await run('import', '-f', await file('failed.yaml', '\n'));
+    expect(failed).toMatchObject({ exitCode: 1, stdout: '' });
+    expect(failed.stderr).toContain('The files are empty, which those of `carrierarr export` never are');
+    await run('apply', '-f', await file('fleet.yaml', FLEET));
+    expect((await run('export')).stdout).not.toContain('#');
+  });
+
   it('goes on where an import ended in the middle', async () => {
     await run('apply', '-f', await file('fleet.yaml', FLEET));
     await member('gpu-3');

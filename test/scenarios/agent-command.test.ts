@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { type Program, startProgram } from '../support/programs.js';
 import { until } from '../support/until.js';
 
-async function startUp(folder: string): Promise<{ up: Program; agents: string }> {
+async function startUp(folder: string): Promise<{ up: Program; agent: string }> {
   const up = startProgram({
     name: 'up',
     listens: /http:\/\/127\.0\.0\.1:(\d+)\D/,
@@ -16,15 +16,17 @@ async function startUp(folder: string): Promise<{ up: Program; agents: string }>
   await up.ready();
   return {
     up,
-    agents: await until('the address for agents', () => /Agents connect to (\S+):\n/.exec(up.stdout())?.[1]),
+    agent: await until('how to start an agent', () => /Agents connect to \S+:\n +(.+)\n/.exec(up.stdout())?.[1]),
   };
 }
 
-function startAgent(folder: string, agents: string): Program {
-  const flags = ['--metadata', 'off', '--allow-exec', 'uname,sh', '--health-port', '0'];
+/** As it was said how to. */
+function startAgent(folder: string, command: string): Program {
   const agent = startProgram({
     name: 'agent',
-    args: ['agent', '-control-plane', agents, '--state-dir', join(folder, 'agent'), ...flags],
+    launch: ['bash', '-c', `exec ${command} "$@"`, 'agent'],
+    args: ['--metadata', 'off', '--allow-exec', 'uname,sh', '--health-port', '0'],
+    env: { TMPDIR: folder },
   });
   onTestFinished(() => agent.stop().then(() => undefined), 30_000);
   return agent;
@@ -33,8 +35,10 @@ function startAgent(folder: string, agents: string): Program {
 test('a command reaches the agent of a node, its output and exit code come back, and a kill ends it there', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'carrierarr-node-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const { up, agents } = await startUp(folder);
-  startAgent(folder, agents);
+  const { up, agent } = await startUp(folder);
+  // Only root could make the folder that it has by default.
+  expect(agent).toContain('--state-dir');
+  startAgent(folder, agent);
   const [node] = await until('the node', async () => {
     const nodes = (await (await fetch(`${up.url}/api/v1/nodes`)).json()) as { id: string; stream_active: boolean }[];
     return nodes.some((each) => each.stream_active) ? nodes : undefined;

@@ -121,7 +121,8 @@ export const ERRORS = {
     http: 500,
   },
   node_not_connected: {
-    meaning: 'The node of an agent command is not known, or its agent has no stream to any monitor.',
+    meaning:
+      'The node of an agent command is not known, its agent has no stream to any monitor, or it signed off lately.',
     retryable: true,
     http: 502,
   },

@@ -41,14 +41,18 @@ export const exportVerb: Verb = {
     const pools = (await api.list({ kind: 'WorkerPool', selector })).items;
     const workers = (await api.list({ kind: 'Worker', selector })).items.filter(isWorker);
     const alone = workers.filter(({ metadata }) => metadata.owner === undefined);
+    let isEmpty = true;
     for (const resource of [...pools, ...alone]) {
       if (resource.metadata.deletionTimestamp !== undefined) {
         output.notice(`${referenceOf(resource)} is left out: it is being deleted.`);
         continue;
       }
       output.text(yamlDocument(written(resource, all)));
+      isEmpty = false;
       await output.drained();
     }
+    // A file without anything is what is left of an export that failed.
+    if (isEmpty) output.text('# There were no workers and pools.\n');
     return EXIT.done;
   },
 };

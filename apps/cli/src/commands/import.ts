@@ -35,6 +35,10 @@ export const importSchema = defineSchema({
   ...clientSchema,
 });
 
+/** An export of nothing has a comment; a shell makes the file before the export begins. */
+const BLANK =
+  'The files are empty, which those of `carrierarr export` never are: it failed, or something else wrote them. Give a whole export.';
+
 interface Means {
   readonly api: ResourceApi;
   readonly reporter: Reporter;
@@ -51,7 +55,9 @@ export const importVerb: Verb = {
     const output = new Output(host);
     const manifests = await readManifests(values.filename, host, output);
     if (manifests.usable.length + manifests.refused === 0) {
-      throw new Failure('There are no resources in the files.', EXIT.partly);
+      if (manifests.isBlank) throw new Failure(BLANK, EXIT.partly);
+      output.notice('There is nothing to restore: the files say that there were no workers and pools.');
+      return EXIT.done;
     }
     const means: Means = {
       api: new ResourceApi(access),

@@ -161,7 +161,7 @@ function announce({ script }: Config, { address, agents }: Listening, data: stri
   const agentsText =
     agents === undefined
       ? ''
-      : `Agents connect to ${printAddress(agents)}:\n  ${command} agent -control-plane ${printAddress(agents)}\n`;
+      : `Agents connect to ${printAddress(agents)}:\n  ${command} agent -control-plane ${printAddress(agents)} --state-dir "$(mktemp -d)"\n`;
   return `carrierarr is up: ${url}/  (${where})\n${next}${agentsText}Ctrl-C ends it.\n`;
 }
 

@@ -17,18 +17,22 @@ export interface Manifests {
   readonly usable: readonly Located[];
   /** Documents and files that cannot be used; each has been told. */
   readonly refused: number;
+  /** There is nothing in any of the files, not even a comment. */
+  readonly isBlank: boolean;
 }
 
 /** Tells each problem on standard error as it is found. */
 export async function readManifests(paths: readonly string[], host: Host, output: Output): Promise<Manifests> {
   const usable = new Map<string, Located>();
   let refused = 0;
+  let isBlank = true;
   for (const source of await readSources(paths, host)) {
     if ('problem' in source) {
       refused++;
       output.notice(`${source.file}: ${source.problem}`);
       continue;
     }
+    isBlank &&= source.text.trim() === '';
     for (const parsed of parseManifests(source.file, source.text)) {
       if ('problems' in parsed) {
         refused++;
@@ -47,5 +51,5 @@ export async function readManifests(paths: readonly string[], host: Host, output
       );
     }
   }
-  return { usable: [...usable.values()], refused };
+  return { usable: [...usable.values()], refused, isBlank };
 }
