@@ -47,7 +47,10 @@ export function observationOf(
 }
 
 /** Whether a record is of a machine of the Worker: by the tags that it selects, else by its target. */
-export function isMachineOf(worker: WorkerResource, record: SeenWorker): boolean {
+export function isMachineOf(
+  worker: { metadata: { name: string }; spec: Pick<WorkerResource['spec'], 'target' | 'selector'> },
+  record: Pick<SeenWorker, 'target' | 'tags'>,
+): boolean {
   const { selector } = worker.spec;
   return selector === undefined ? record.target === targetOf(worker) : hasTags(record, selector.tags);
 }

@@ -322,6 +322,31 @@ describe('what is refused', () => {
     expect(await put('w1', { target: 'tpu' })).toMatchObject({ status: 201 });
   });
 
+  it('another selector for a Worker that would lose its machine by that, which would run on', async () => {
+    const monitor = new TestMonitor(gw.connection, gw.keys);
+    const tags = { role: 'llm', stage: 'live' };
+    await monitor.publish({
+      upserts: [
+        workerRecord('i-1', { tags }),
+        workerRecord('i-gone', { tags: { role: 'old' }, gone_at: '2025-01-01T00:00:00.000Z' }),
+      ],
+    });
+    await vi.waitFor(() => expect(gw.status.workersWhere(() => true)).toHaveLength(1));
+    const selecting = (wanted: Record<string, string>) => ({ selector: { tags: wanted } });
+    await put('w1', selecting({ role: 'llm' }));
+    const refused = refusal('bad_resource', /`spec\.selector`: cannot be changed so, as "i-1" would run on.*--orphan/);
+    expect(await put('w1', selecting({ role: 'web' }))).toMatchObject(refused);
+    expect(await put('w1')).toMatchObject(refused);
+    expect(await call('POST', '/api/v1/plan', worker('w1', selecting({ role: 'web' })))).toMatchObject(refused);
+    // The same machine by another of its tags, or by fewer.
+    expect(await put('w1', selecting({ stage: 'live' }))).toMatchObject({ status: 200 });
+    expect(await put('w1', selecting(tags))).toMatchObject({ status: 200 });
+    // One that fits no machine is put right without ado, as is one whose machine has vanished.
+    expect(await put('w2', selecting({ role: 'lmm' }))).toMatchObject({ status: 201 });
+    expect(await put('w2', selecting({ role: 'old' }))).toMatchObject({ status: 200 });
+    expect(await put('w2', selecting({ stage: 'live' }))).toMatchObject({ status: 200 });
+  });
+
   it("changes by hand of a pool's Worker, but for `paused`", async () => {
     await ownedWorker('p-0', { name: 'p', uid: 'u' });
     const refused = await call('PATCH', '/api/v1/workers/p-0', {

@@ -1,4 +1,5 @@
 /** What a manifest must fulfil beyond its schema: what only the other resources, or a calendar, can tell. Pure. */
+import { isDeepStrictEqual } from 'node:util';
 import {
   ClientError,
   type Issue,
@@ -6,11 +7,17 @@ import {
   type Resource,
   targetOf,
   type WorkerPoolResource,
+  type WorkerRecord,
   type WorkerResource,
 } from '@carrierarr/protocol';
-import { checkSchedule, ordinalOf } from '@carrierarr/reconcile';
+import { checkSchedule, isMachineOf, ordinalOf } from '@carrierarr/reconcile';
 import { shown } from '../problem.js';
 import { changedPaths } from './changed-paths.js';
+
+/** The machines that are known and that this is true of. */
+export type MachinesWhere = (isWanted: (machine: WorkerRecord) => boolean) => readonly WorkerRecord[];
+
+const MACHINES_NAMED_MAX = 3;
 
 /** Problems of a manifest by itself. */
 export function issuesOf(manifest: Manifest): Issue[] {
@@ -23,11 +30,12 @@ export function issuesOf(manifest: Manifest): Issue[] {
 
 /**
  * Problems of changing what is there: of a pool's Worker the pool decides all but `paused`; and a Worker stays with its
- * target, whose machine nobody would look after any more.
+ * target, and with its machine, which nobody would look after any more.
  */
-export function issuesOfChange(before: Resource, manifest: Manifest): Issue[] {
+export function issuesOfChange(before: Resource, manifest: Manifest, machines: MachinesWhere): Issue[] {
   const { owner } = before.metadata;
-  if (owner === undefined) return issuesOfTarget(before, manifest);
+  if (owner === undefined)
+    return [...issuesOfTarget(before, manifest), ...issuesOfSelector(before, manifest, machines)];
   return changedPaths(before, manifest)
     .filter(({ path }) => path !== 'spec.paused')
     .map(({ path, to }) => ({
@@ -66,6 +74,27 @@ function issuesOfTarget(before: Resource, manifest: Manifest): Issue[] {
       message:
         `cannot be changed, as the machine of ${shown(from)} would run on with nobody to look after it: ` +
         'delete the Worker (with `--orphan` its machine is left alone) and apply it anew',
+    },
+  ];
+}
+
+/** A selector may be put right, as long as no machine is lost by that. */
+function issuesOfSelector(before: Resource, manifest: Manifest, machines: MachinesWhere): Issue[] {
+  if (before.kind !== 'Worker' || manifest.kind !== 'Worker') return [];
+  const [from, to] = [before.spec.selector, manifest.spec.selector];
+  // Another target has been refused, and a machine may have its tags for many reasons.
+  if (isDeepStrictEqual(from, to) || targetOf(before) !== targetOf(manifest)) return [];
+  const lost = machines((machine) => isMachineOf(before, machine) && !isMachineOf(manifest, machine));
+  if (lost.length === 0) return [];
+  const names = lost.slice(0, MACHINES_NAMED_MAX).map(({ id }) => shown(id));
+  const more = lost.length > names.length ? ` and ${lost.length - names.length} more` : '';
+  return [
+    {
+      path: 'spec.selector',
+      value: shown(to),
+      message:
+        `cannot be changed so, as ${names.join(', ')}${more} would run on with nobody to look after it: ` +
+        'give the machine the new tags first, or delete the Worker (with `--orphan` its machine is left alone) and apply it anew',
     },
   ];
 }

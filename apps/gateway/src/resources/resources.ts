@@ -25,7 +25,8 @@ import {
 import { shown } from '../problem.js';
 import type { RedisHealth } from '../redis-health.js';
 import { type ChangedPath, changedPaths } from './changed-paths.js';
-import { checkTarget, issuesOf, issuesOfChange, issuesOfMember, targetTaken } from './checks.js';
+import type { StatusFeed } from '../status/status-feed.js';
+import { checkTarget, issuesOf, issuesOfChange, issuesOfMember, type MachinesWhere, targetTaken } from './checks.js';
 import { badResource, manifestOf } from './manifest.js';
 import { type Json, mergePatch } from './merge-patch.js';
 import { type Expectation, meets } from './version.js';
@@ -48,6 +49,7 @@ export interface ResourcesOptions {
   events: ResourceEvents;
   follow: Pick<ResourceFollow, 'resources'>;
   redis: RedisHealth;
+  status: Pick<StatusFeed, 'workersWhere'>;
   clock: Clock;
   logger: Pick<Logger, 'info' | 'warn'>;
 }
@@ -218,7 +220,8 @@ export class Resources {
   }
 
   #propose(manifest: Manifest, before: Resource | undefined): Proposal {
-    const issues = [...issuesOf(manifest), ...(before === undefined ? [] : issuesOfChange(before, manifest))];
+    const machines: MachinesWhere = (isWanted) => this.#o.status.workersWhere(isWanted);
+    const issues = [...issuesOf(manifest), ...(before === undefined ? [] : issuesOfChange(before, manifest, machines))];
     if (issues.length > 0) throw badResource(issues, `${manifest.kind} ${shown(manifest.metadata.name)}`);
     const nowIso = new Date(this.#o.clock.now()).toISOString();
     const resource: Resource =

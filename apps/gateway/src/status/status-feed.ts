@@ -138,6 +138,11 @@ export class StatusFeed {
     return this.#view.withTarget(target);
   }
 
+  /** The workers that this is true of, as far as is known now. */
+  workersWhere(isWanted: (record: WorkerRecord) => boolean): WorkerRecord[] {
+    return this.#view.where(isWanted);
+  }
+
   async #known(): Promise<[StatusPoint, { wallMs: number }]> {
     if (this.#confirmed === undefined) await this.refresh();
     const { point } = this.#view;

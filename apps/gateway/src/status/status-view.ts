@@ -108,6 +108,14 @@ export class StatusView {
     return ids.map((id) => this.record(id)).filter((record) => record !== undefined);
   }
 
+  /** Those that this is true of, but for the vanished. */
+  where(isWanted: (record: WorkerRecord) => boolean): WorkerRecord[] {
+    const found: WorkerRecord[] = [];
+    for (const { record } of this.#workers.values())
+      if (record.gone_at === undefined && isWanted(record)) found.push(record);
+    return found;
+  }
+
   /** Nobody is known who has not vanished. */
   get isEmpty(): boolean {
     for (const { record } of this.#workers.values()) if (record.gone_at === undefined) return false;
