@@ -139,7 +139,7 @@ export class Leading {
       unlisten = fleet.onChange((change) => {
         // Its script has never been asked; until it has, nothing is done.
         if (change !== 'reset' && change.before === undefined && change.after?.kind === 'Worker')
-          observer.nudge(SCRIPT_SOURCE);
+          observer.nudge(SCRIPT_SOURCE, targetOf(change.after));
       });
       await aborted(signal);
     } finally {
@@ -275,9 +275,10 @@ export class Leading {
     const { fleet, observer } = this.#o;
     const resource = fleet.get('Worker', worker);
     if (resource === undefined) return;
-    const source = this.#observed.at(targetOf(resource)).find(({ gone_at }) => gone_at === undefined)?.source;
-    if (hasEnded) observer.nudge(source);
-    else observer.expectChange(source);
+    const target = targetOf(resource);
+    const source = this.#observed.at(target).find(({ gone_at }) => gone_at === undefined)?.source;
+    if (hasEnded) observer.nudge(source, target);
+    else observer.expectChange(source, target);
   }
 }
 

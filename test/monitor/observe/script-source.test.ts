@@ -7,9 +7,12 @@ import {
   ScriptSource,
   type StatusCommands,
   TARGET_WAIT_MS,
+  WATCHED_MS,
 } from '../../../apps/monitor/src/observe/script-source.js';
 import { SourceError } from '../../../apps/monitor/src/observe/source.js';
 import { metric, observing, unaborted } from './support.js';
+
+const POLL_MS = 30_000;
 
 /** A queue whose `status` commands take as long, and say what, the test wants. */
 class FakeQueue implements StatusCommands {
@@ -59,11 +62,12 @@ beforeEach(() => {
   queue = new FakeQueue(clock);
   targets = ['w-1', 'w-2'];
   context = observing(clock);
-  source = new ScriptSource({ ...context, targets: () => targets, known: [], commands: queue });
+  source = new ScriptSource({ ...context, targets: () => targets, known: [], commands: queue, pollMs: POLL_MS });
 });
 
-/** Polls while time goes by; also says how long it took. */
-async function poll() {
+/** Polls when it is due, or after so long, while time goes by; also says how long it took. */
+async function poll(afterMs = POLL_MS) {
+  await clock.advanceAsync(afterMs);
   const beganMs = clock.monotonicMs();
   let tookMs: number | undefined;
   const polled = source.poll(unaborted()).finally(() => {
@@ -97,7 +101,7 @@ describe('a poll of scripts', () => {
       { ...told, id: 'w-3', target: 'w-3', state: 'running', version: 1, observed_at },
       { ...told, id: 'i-1', target: 'w-2', state: 'running', version: 1, observed_at, source: 'ec2/x' },
     ];
-    source = new ScriptSource({ ...context, targets: () => targets, known, commands: queue });
+    source = new ScriptSource({ ...context, targets: () => targets, known, commands: queue, pollMs: POLL_MS });
     queue.durationMs = () => 15_000;
     const first = await poll();
     expect(first.records).toEqual([{ ...told, state: 'running' }]);
@@ -121,7 +125,7 @@ describe('a poll of scripts', () => {
     const observed_at = new Date(clock.now() - 5_000).toISOString();
     const known = [{ ...told, id: 'i-0abc', state: 'running', version: 1, observed_at }];
     targets = ['i-0abc'];
-    source = new ScriptSource({ ...context, targets: () => targets, known, commands: queue });
+    source = new ScriptSource({ ...context, targets: () => targets, known, commands: queue, pollMs: POLL_MS });
     queue.durationMs = () => 15_000;
     expect((await poll()).records).toEqual([{ ...told, id: 'script/i-0abc', state: 'running' }]);
   });
@@ -130,6 +134,35 @@ describe('a poll of scripts', () => {
     await poll();
     await poll();
     expect(queue.submitted).toEqual(['w-1', 'w-2', 'w-1', 'w-2']);
+  });
+
+  it('asks only the one that is on its way to another state while polls come fast because of that', async () => {
+    queue.line = (target) => `{"state":"${target === 'w-1' ? 'starting' : 'running'}"}`;
+    await poll();
+    queue.submitted.length = 0;
+    for (let at = 0; at < 4; at++) await poll(5_000);
+    expect(queue.submitted).toEqual(['w-1', 'w-1', 'w-1', 'w-1']);
+    // The other one as often as ever.
+    await poll(5_000);
+    expect(queue.submitted.filter((target) => target === 'w-2')).toHaveLength(1);
+    queue.line = () => '{"state":"running"}';
+    await poll(5_000);
+    queue.submitted.length = 0;
+    expect((await poll(5_000)).records).toHaveLength(2);
+    expect(queue.submitted).toEqual([]);
+  });
+
+  it('asks the one to which something happens in each poll for a while, and nobody whom no Worker has', async () => {
+    await poll();
+    queue.submitted.length = 0;
+    source.expectChange('w-2');
+    source.expectChange('nobody');
+    for (let at = 0; at < 4; at++) await poll(5_000);
+    expect(queue.submitted).toEqual(['w-2', 'w-2', 'w-2', 'w-2']);
+    await poll(WATCHED_MS);
+    queue.submitted.length = 0;
+    await poll(5_000);
+    expect(queue.submitted).toEqual([]);
   });
 
   it('waits for no more than so many at once', async () => {

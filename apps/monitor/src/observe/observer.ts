@@ -78,7 +78,7 @@ export class Observer {
     const { config, clock, logger, metrics, script, onPoll } = this.#options;
     const aws = await this.#loadAws();
     const sources = (await aws?.sources()) ?? [];
-    if (script) sources.push(new ScriptSource({ ...script, known: workers, clock, metrics }));
+    if (script) sources.push(new ScriptSource({ ...script, known: workers, pollMs: config.poll, clock, metrics }));
     const pollMsMax = Math.max(config.poll, config.pollMax ?? 2 * config.poll);
     const pollers = new Map(
       sources.map((source) => [
@@ -110,14 +110,14 @@ export class Observer {
     run.aws?.destroy();
   }
 
-  /** Makes a source poll soon; all of them without a name. One that is not watched is none of ours. */
-  nudge(source?: string): void {
-    for (const poller of this.#pollers(source)) poller.nudge();
+  /** Makes a source poll soon; all of them without a name. One that is not watched is none of ours. `target`: why. */
+  nudge(source?: string, target?: string): void {
+    for (const poller of this.#pollers(source)) poller.nudge(target);
   }
 
-  /** A command was given whose effect this source will show; all of them without a name. */
-  expectChange(source?: string): void {
-    for (const poller of this.#pollers(source)) poller.expectChange();
+  /** A command was given to a target whose effect this source will show; all of them without a name. */
+  expectChange(source: string | undefined, target: string): void {
+    for (const poller of this.#pollers(source)) poller.expectChange(target);
   }
 
   get #watchesAws(): boolean {

@@ -117,14 +117,16 @@ export class Poller {
     this.#shownStates = new Set();
   }
 
-  /** Polls soon. Several calls are one; during a poll it means another one after it. */
-  nudge(): void {
+  /** Polls soon. Several calls are one; during a poll it means another one after it. `target`: what it is about. */
+  nudge(target?: string): void {
+    if (target !== undefined) this.#options.source.expectChange?.(target);
     this.#isNudged = true;
     this.#wake?.();
   }
 
-  /** A command was given: polls at the fast rhythm for a while. */
-  expectChange(): void {
+  /** A command was given, to that target: polls at the fast rhythm for a while. */
+  expectChange(target?: string): void {
+    if (target !== undefined) this.#options.source.expectChange?.(target);
     this.#expectUntilMs = this.#options.clock.monotonicMs() + EXPECT_MS;
     this.#wake?.();
   }

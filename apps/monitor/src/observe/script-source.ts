@@ -2,11 +2,15 @@
  * Targets that no cloud covers: their control script is asked, as everybody's commands are, through the queue and its
  * lock. `status` may take long or wait behind a long command, so a poll waits for a while and then goes by what it knows;
  * a target whose last `status` has not ended is not asked again. When each target was really seen is told one by one.
+ *
+ * Each question starts a program. So while polls come fast because one target is on its way to another state, only such
+ * targets are asked each time, and the others as often as ever.
  */
 import { sleep, type Clock } from '@carrierarr/platform';
 import type { SeenWorker, WorkerRecord } from '@carrierarr/protocol';
 import type { ObserveMetrics } from './metrics.js';
 import { scriptIdOf } from './script-id.js';
+import { isTransition } from './poll-rhythm.js';
 import { checkWorkerCount, type PollResult, recordOf, type Source, SourceError } from './source.js';
 
 /** Targets whose `status` is waited for at once. */
@@ -15,6 +19,10 @@ export const ASKED_AT_ONCE_MAX = 16;
 export const TARGET_WAIT_MS = 10_000;
 /** How long a poll goes on asking, ms; targets it did not get to are first in the next one. */
 export const POLL_WAIT_MS = 30_000;
+/** A target to which something happens is asked in each poll for this long, ms. */
+export const WATCHED_MS = 60_000;
+/** Of the configured time between polls: a target that was asked so long ago is due, though timers may be early. */
+const DUE_SHARE = 0.9;
 /** Between two looks at an execution: first and last, ms. */
 const LOOK_MS_FIRST = 100;
 const LOOK_MS_MAX = 1_000;
@@ -42,6 +50,8 @@ export interface ScriptSourceOptions {
   readonly targets: () => readonly string[];
   /** What targets told before, whoever asked them: it holds until they are asked again. */
   readonly known: readonly SeenWorker[];
+  /** Configured time between two polls, ms. */
+  readonly pollMs: number;
   readonly commands: StatusCommands;
   readonly clock: Clock;
   readonly metrics: Pick<ObserveMetrics, 'scriptTargetsSkipped'>;
@@ -53,8 +63,8 @@ interface Look {
   seenAtMs: number | undefined;
   /** Its `status` command that has not ended. */
   pending: string | undefined;
-  /** Number of the poll that asked it last. */
-  askedIn: number;
+  /** When the poll began that asked it last, monotonic ms. */
+  askedMs: number;
 }
 
 export class ScriptSource implements Source {
@@ -63,7 +73,8 @@ export class ScriptSource implements Source {
   readonly hasTombstones = false;
   readonly #options: ScriptSourceOptions;
   #looks = new Map<string, Look>();
-  #poll = 0;
+  /** Targets to which something happens, until when they are asked in each poll, monotonic ms. */
+  readonly #watched = new Map<string, number>();
 
   constructor(options: ScriptSourceOptions) {
     this.#options = options;
@@ -74,27 +85,33 @@ export class ScriptSource implements Source {
         record: { ...recordOf(worker), id: scriptIdOf(worker.target) },
         seenAtMs: Date.parse(worker.observed_at),
         pending: undefined,
-        askedIn: 0,
+        askedMs: -Infinity,
       };
       this.#looks.set(worker.target, look);
     }
   }
 
+  expectChange(target: string): void {
+    this.#watched.set(target, this.#options.clock.monotonicMs() + WATCHED_MS);
+  }
+
   /** Throws when no target could be asked at all: then the queue is away, and nothing is known anew. */
   async poll(signal: AbortSignal): Promise<PollResult> {
-    this.#poll += 1;
     const looks = this.#declared();
     checkWorkerCount(looks.size, this.name, 0, 'Declare fewer Workers.');
-    const line = [...looks].toSorted(([, a], [, b]) => a.askedIn - b.askedIn);
     const { clock } = this.#options;
-    const untilMs = clock.monotonicMs() + POLL_WAIT_MS;
+    const beganMs = clock.monotonicMs();
+    for (const [target, ms] of this.#watched) if (ms < beganMs || !looks.has(target)) this.#watched.delete(target);
+    const line = [...looks].filter(([target, look]) => this.#isDue(target, look, beganMs));
+    line.sort(([, a], [, b]) => a.askedMs - b.askedMs);
+    const untilMs = beganMs + POLL_WAIT_MS;
     let asked = 0;
     const errors: unknown[] = [];
     const work = async () => {
       for (let next = line.shift(); next !== undefined; next = line.shift()) {
         if (signal.aborted || clock.monotonicMs() >= untilMs) return;
         const [target, look] = next;
-        look.askedIn = this.#poll;
+        look.askedMs = beganMs;
         asked += 1;
         try {
           await this.#look(target, look, signal);
@@ -112,9 +129,15 @@ export class ScriptSource implements Source {
   /** What is to be looked at, with what is known of it; the rest is forgotten. */
   #declared(): Map<string, Look> {
     const before = this.#looks;
-    const fresh = (): Look => ({ record: undefined, seenAtMs: undefined, pending: undefined, askedIn: 0 });
+    const fresh = (): Look => ({ record: undefined, seenAtMs: undefined, pending: undefined, askedMs: -Infinity });
     this.#looks = new Map(this.#options.targets().map((target) => [target, before.get(target) ?? fresh()]));
     return this.#looks;
+  }
+
+  #isDue(target: string, { record, pending, askedMs }: Look, nowMs: number): boolean {
+    if (nowMs - askedMs >= DUE_SHARE * this.#options.pollMs) return true;
+    if (pending !== undefined || this.#watched.has(target)) return true;
+    return record !== undefined && isTransition(record.state);
   }
 
   #result(looks: ReadonlyMap<string, Look>, errors: readonly unknown[]): PollResult {

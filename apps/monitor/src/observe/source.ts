@@ -26,6 +26,8 @@ export interface Source {
   readonly name: string;
   /** False when what it does not list any more is of no interest: then nothing is kept of it. */
   readonly hasTombstones: boolean;
+  /** Something happens to a target: a source that looks at targets one by one looks at this one in each poll for a while. */
+  expectChange?(target: string): void;
   /** Resolves with all workers or throws, {@link SourceError} if it knows why. Never called twice at once. */
   poll(signal: AbortSignal): Promise<PollResult>;
 }
