@@ -73,10 +73,9 @@ export function followPages(chosen: (path: string) => boolean): void {
   );
   beforeAll(async () => {
     redis = await startRedis({ appendOnly: true });
-    [up, moto] = await Promise.all([
-      launchUp({ redisUrl: redis.url }),
-      motoMissing === undefined ? startMoto() : undefined,
-    ]);
+    // One after the other: what has started is ended also when the next does not start.
+    if (motoMissing === undefined) moto = await startMoto();
+    up = await launchUp({ redisUrl: redis.url });
   });
   afterAll(async () => {
     await Promise.all([up?.stop(), moto?.stop()]);
