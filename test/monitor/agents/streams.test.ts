@@ -239,12 +239,15 @@ describe('a stream ends', () => {
     await until('its end to be known', async () => (await home.node('n1'))?.stream === undefined);
   });
 
-  it('that is one too many from its address', async () => {
-    const { agent, metric } = await home.monitor('m1', ['--agent-streams-per-address-max', '1']);
+  it.each([
+    ['from its address', '--agent-streams-per-address-max'],
+    ['in all', '--agent-streams-max'],
+  ])('that is one too many %s', async (_, flag) => {
+    const { agent, metric } = await home.monitor('m1', [flag, '1']);
     const first = agent().stream().status('n1');
     await home.streaming('n1');
     const second = agent().stream();
-    expect(await second.ended).toMatchObject({ code: codes.RESOURCE_EXHAUSTED });
+    expect(await second.ended).toEqual({ code: codes.RESOURCE_EXHAUSTED, details: expect.stringContaining(flag) });
     expect(await metric('refused_total{reason="streams"}')).toBe(1);
     first.call.cancel();
     await until('room', async () => (await metric('streams')) === 0);
@@ -252,8 +255,11 @@ describe('a stream ends', () => {
     await home.streaming('n2');
   });
 
-  it('for which there are too many connections from its address, which say nothing', async () => {
-    const { address, agent, metric } = await home.monitor('m1', ['--agent-streams-per-address-max', '1']);
+  it.each([
+    ['from its address', ['--agent-streams-per-address-max', '1']],
+    ['in all', ['--agent-streams-max', '1']],
+  ])('for which there are too many connections %s, which say nothing', async (_, flags) => {
+    const { address, agent, metric } = await home.monitor('m1', flags);
     const port = Number(address.split(':')[1]);
     const silent = Array.from({ length: 2 * 1 + 16 }, () => connect({ port, host: '127.0.0.1' }));
     await Promise.all(silent.map((socket) => once(socket, 'connect')));
@@ -261,6 +267,8 @@ describe('a stream ends', () => {
     oneMore.on('error', () => undefined);
     await once(oneMore, 'close');
     expect(await metric('refused_total{reason="connections"}')).toBe(1);
+    // Those that were there stay.
+    expect(silent.filter((socket) => socket.closed)).toEqual([]);
     for (const socket of silent) socket.destroy();
     agent().stream().status('n1');
     await home.streaming('n1');
