@@ -14,7 +14,8 @@ import { isRunning } from '../support/processes.js';
 import { until } from '../support/until.js';
 import { Journal } from '../../apps/agent/src/commands/journal.js';
 import { emptyResult } from '../../apps/agent/src/commands/running-command.js';
-import { endAgents, startAgent, temporaryFolder } from './support/agent-process.js';
+import { endAgents, startAgent } from './support/agent-process.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { TestControlPlane } from './support/control-plane.js';
 
 const planes: TestControlPlane[] = [];
@@ -153,7 +154,7 @@ describe('commands', () => {
 
   it('hides the secrets of its programs that it was told of, and its own', async () => {
     const control = await plane();
-    const file = join(await temporaryFolder(), 'secrets');
+    const file = join(temporaryFolder('agent-'), 'secrets');
     await writeFile(file, 'from-a-file\n');
     const agent = await startAgent({
       flags: [
@@ -421,7 +422,7 @@ describe('commands', () => {
 
 describe('results that wait', () => {
   it('are sent some at a time, oldest first, until all are confirmed', async () => {
-    const stateDir = await temporaryFolder();
+    const stateDir = temporaryFolder('agent-');
     const journal = new Journal({ folder: stateDir, resultsMax: 200, resultBytesMax: 1e7, onDropped: () => undefined });
     await journal.open();
     const ids = Array.from({ length: 120 }, (_, i) => `c${i}`);

@@ -5,7 +5,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import { StateLock } from '../../apps/agent/src/state/state-lock.js';
-import { endAgents, startAgent, temporaryFolder } from './support/agent-process.js';
+import { endAgents, startAgent } from './support/agent-process.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 /** Enough to do. */
 const FLAGS = ['--idle-shutdown', '10h'];
@@ -13,7 +14,7 @@ const FLAGS = ['--idle-shutdown', '10h'];
 afterEach(endAgents);
 
 it('refuses an agent whose state folder another agent has, until that one has stopped', async () => {
-  const stateDir = await temporaryFolder();
+  const stateDir = temporaryFolder('agent-');
   const first = await startAgent({ flags: FLAGS, stateDir });
   const lock = new StateLock(stateDir);
   await expect(lock.take()).rejects.toThrow(`Another agent that runs here has the state folder ${stateDir}.`);
@@ -24,7 +25,7 @@ it('refuses an agent whose state folder another agent has, until that one has st
 });
 
 it('is held in a folder with a name longer than those of sockets may be', async () => {
-  const stateDir = join(await temporaryFolder(), 'x'.repeat(120), 'y'.repeat(120));
+  const stateDir = join(temporaryFolder('agent-'), 'x'.repeat(120), 'y'.repeat(120));
   const lock = new StateLock(stateDir);
   await lock.take();
   await expect(new StateLock(stateDir).take()).rejects.toThrow('Another agent');
@@ -32,7 +33,7 @@ it('is held in a folder with a name longer than those of sockets may be', async 
 });
 
 it('takes over what a process left that was killed', async () => {
-  const stateDir = await temporaryFolder();
+  const stateDir = temporaryFolder('agent-');
   const script = 'net.createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))';
   const child = spawn(process.execPath, ['-e', script, join(stateDir, 'lock')], { stdio: 'ignore' });
   await once(child, 'exit');
@@ -43,7 +44,7 @@ it('takes over what a process left that was killed', async () => {
 });
 
 it('says which folder cannot be used, and what to do', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   await writeFile(join(folder, 'file'), '');
   await expect(new StateLock(join(folder, 'file')).take()).rejects.toThrow(/file cannot be used: .*--state-dir/);
 });

@@ -4,14 +4,15 @@ import { join } from 'node:path';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { until } from '../support/until.js';
-import { endAgents, startAgent, temporaryFolder } from './support/agent-process.js';
+import { endAgents, startAgent } from './support/agent-process.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { TestControlPlane } from './support/control-plane.js';
 
 let folder: string;
 let control: TestControlPlane;
 
 beforeEach(async () => {
-  folder = await temporaryFolder();
+  folder = temporaryFolder('agent-');
   authority('ca');
   certificate('server', 'ca');
   certificate('agent', 'ca');

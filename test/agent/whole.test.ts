@@ -5,7 +5,8 @@ import { HealthState } from '@carrierarr/protocol/agent-control';
 import { afterEach, expect, it } from 'vitest';
 import { FakeClock } from '@carrierarr/platform';
 import { until } from '../support/until.js';
-import { endAgents, startAgent, temporaryFolder } from './support/agent-process.js';
+import { endAgents, startAgent } from './support/agent-process.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 import { TestControlPlane } from './support/control-plane.js';
 import { endServers, startServer } from './support/http-server.js';
 
@@ -43,7 +44,7 @@ it('says at once that its instance will be taken away', async () => {
 });
 
 it('powers the machine off when it is idle, though there is no control plane', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const off = join(folder, 'off');
   const clock = new FakeClock();
   const agent = await startAgent({

@@ -15,6 +15,7 @@ import {
   type Submission,
 } from '@carrierarr/store';
 import { expect, vi } from 'vitest';
+import { metricValues } from '../support/metric.js';
 import type { TestRedis } from '../support/redis.js';
 
 /** Path of a fixture script. */
@@ -134,9 +135,8 @@ export async function startRunner(
   });
   await runner.start();
   const metric = async (name: string, labels: Record<string, string> = {}) => {
-    const found = await metrics.getSingleMetric(`carrierarr_runner_${name}`)?.get();
-    const value = found?.values.find((v) => Object.entries(labels).every(([label, text]) => v.labels[label] === text));
-    return value?.value;
+    const [first] = await metricValues(metrics, `carrierarr_runner_${name}`, labels);
+    return first?.value;
   };
   return { runner, readiness, metric, stop: () => runner.stop() };
 }

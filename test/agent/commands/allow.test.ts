@@ -4,7 +4,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { execOf } from '../../../apps/agent/src/commands/allow.js';
 import { findProgram } from '../../../apps/agent/src/commands/find-program.js';
 import { PullProgress } from '../../../apps/agent/src/commands/models.js';
-import { endAgents, temporaryFolder } from '../support/agent-process.js';
+import { endAgents } from '../support/agent-process.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 afterEach(endAgents);
 
@@ -30,7 +31,7 @@ describe('exec', () => {
 
 describe('a program', () => {
   it('is found in PATH as a shell finds it, but never by a relative path', async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder('agent-');
     const [one, two] = [join(folder, 'one'), join(folder, 'two')];
     await mkdir(join(one, 'tool'), { recursive: true });
     await mkdir(two);

@@ -4,7 +4,8 @@ import { CommandEnd } from '@carrierarr/protocol/agent-control';
 import { afterEach, expect, it } from 'vitest';
 import { Journal } from '../../../apps/agent/src/commands/journal.js';
 import { emptyResult } from '../../../apps/agent/src/commands/running-command.js';
-import { endAgents, temporaryFolder } from '../support/agent-process.js';
+import { endAgents } from '../support/agent-process.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 afterEach(endAgents);
 
@@ -20,7 +21,7 @@ async function opened(folder: string, bounds = BOUNDS) {
 const result = (id: string, stdout = '') => ({ ...emptyResult(id, 1), stdout, end: CommandEnd.COMMAND_END_EXITED });
 
 it('knows after a restart what was seen, what has ended, and what is delivered', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const { journal } = await opened(folder);
   for (const id of ['a', 'b', 'c']) await journal.see(id, 5, 1);
   await journal.end(result('b', 'text'));
@@ -36,7 +37,7 @@ it('knows after a restart what was seen, what has ended, and what is delivered',
 });
 
 it('ignores a line that was cut off, and goes on behind it', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const { journal } = await opened(folder);
   await journal.see('a', 1, 1);
   await appendFile(join(folder, 'commands.jsonl'), '{"kind":"seen","id":"b"');
@@ -49,7 +50,7 @@ it('ignores a line that was cut off, and goes on behind it', async () => {
 });
 
 it('drops the oldest results beyond its bounds, and says which', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const { journal, dropped } = await opened(folder, { ...BOUNDS, resultsMax: 3 });
   for (let i = 0; i < 5; i++) {
     await journal.see(`c${i}`, 1, i);
@@ -60,7 +61,7 @@ it('drops the oldest results beyond its bounds, and says which', async () => {
 });
 
 it('bounds the bytes of results, but keeps the newest whatever its size', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const { journal, dropped } = await opened(folder, { resultsMax: 100, resultBytesMax: 10_000 });
   for (const [id, bytes] of [
     ['a', 4_000],
@@ -76,7 +77,7 @@ it('bounds the bytes of results, but keeps the newest whatever its size', async 
 });
 
 it('forgets ids of delivered commands at last, and keeps its file small', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const { journal } = await opened(folder);
   const work: Promise<void>[] = [];
   for (let i = 0; i < 4_000; i++)

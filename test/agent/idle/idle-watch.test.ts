@@ -3,7 +3,8 @@ import { createLogger, FakeClock } from '@carrierarr/platform';
 import { afterEach, expect, it } from 'vitest';
 import { IdleWatch, LOOK_EVERY_MS } from '../../../apps/agent/src/idle/idle-watch.js';
 import type { IdleSight } from '../../../apps/agent/src/idle/idle.js';
-import { endAgents, temporaryFolder } from '../support/agent-process.js';
+import { endAgents } from '../support/agent-process.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 const MINUTE = 60_000;
 const QUIET: IdleSight = { commands: 0, gpuPercents: [], loaded: [], connections: 0 };
@@ -45,7 +46,7 @@ async function pass({ watch, clock }: Made, ms: number): Promise<void> {
 }
 
 it('powers the machine off after the idle time, and not before', async () => {
-  const one = await made(await temporaryFolder(), 30 * MINUTE);
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
   await pass(one, 29 * MINUTE);
   expect(one.offs).toEqual([]);
   await pass(one, MINUTE);
@@ -53,7 +54,7 @@ it('powers the machine off after the idle time, and not before', async () => {
 });
 
 it('begins to count anew whenever the machine was busy', async () => {
-  const one = await made(await temporaryFolder(), 30 * MINUTE);
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
   await pass(one, 20 * MINUTE);
   one.sight.now = { ...QUIET, commands: 1 };
   await pass(one, 60 * MINUTE);
@@ -66,7 +67,7 @@ it('begins to count anew whenever the machine was busy', async () => {
 });
 
 it('counts a command that was too short for a look', async () => {
-  const one = await made(await temporaryFolder(), 30 * MINUTE);
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
   await pass(one, 29 * MINUTE);
   one.watch.touch();
   await pass(one, 29 * MINUTE);
@@ -74,20 +75,20 @@ it('counts a command that was too short for a look', async () => {
 });
 
 it('tries again when the machine could not be powered off', async () => {
-  const one = await made(await temporaryFolder(), 10 * MINUTE);
+  const one = await made(temporaryFolder('agent-'), 10 * MINUTE);
   one.fails.left = 2;
   await pass(one, 11 * MINUTE);
   expect(one.offs.length).toBeGreaterThanOrEqual(3);
 });
 
 it('is off without an idle time', async () => {
-  const one = await made(await temporaryFolder(), 0);
+  const one = await made(temporaryFolder('agent-'), 0);
   await pass(one, 600 * MINUTE);
   expect(one.offs).toEqual([]);
 });
 
 it('does what a control plane orders, also after a restart', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const one = await made(folder, 30 * MINUTE);
   await one.watch.order(0);
   await pass(one, 60 * MINUTE);
@@ -101,7 +102,7 @@ it('does what a control plane orders, also after a restart', async () => {
 });
 
 it('does not let an agent that restarts again and again keep the machine alive', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const clock = new FakeClock();
   for (let restart = 0; restart < 5; restart++) {
     const one = await made(folder, 30 * MINUTE, clock);
@@ -112,7 +113,7 @@ it('does not let an agent that restarts again and again keep the machine alive',
 });
 
 it('begins anew after a boot', async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder('agent-');
   const one = await made(folder, 30 * MINUTE);
   await pass(one, 29 * MINUTE);
   const next = await made(folder, 30 * MINUTE, one.clock, 'boot-2');
@@ -121,7 +122,7 @@ it('begins anew after a boot', async () => {
 });
 
 it('does not take a clock that is set for idleness', async () => {
-  const one = await made(await temporaryFolder(), 30 * MINUTE);
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
   await pass(one, MINUTE);
   // Times on disk are of the epoch clock, those that are counted are not.
   one.clock.now = () => Date.UTC(2040, 0, 1);

@@ -7,7 +7,8 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { healthOfNode } from '../../../apps/agent/src/status/health.js';
 import { checkService, unitStatus } from '../../../apps/agent/src/status/service-check.js';
 import { parseServiceSpec, printServiceSpec } from '../../../apps/agent/src/status/service-spec.js';
-import { endAgents, temporaryFolder } from '../support/agent-process.js';
+import { endAgents } from '../support/agent-process.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 import { endServers, startServer } from '../support/http-server.js';
 
 afterEach(async () => {
@@ -60,7 +61,7 @@ describe('a systemd unit', () => {
   });
 
   it('of several is the first that is installed', async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder('agent-');
     const found = 'LoadState=loaded\\nActiveState=active\\nSubState=running';
     const script = `for unit; do :; done\nif [ "$unit" = k3s-agent ]; then printf '${found}\\n'; else echo LoadState=not-found; fi`;
     await writeFile(join(folder, 'systemctl'), `#!/bin/sh\n${script}\n`);

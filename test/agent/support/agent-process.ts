@@ -1,22 +1,15 @@
 /** Agents under test: in this process, or as one of their own. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { agentSchema, loadAgent, validateAgentConfig } from '@carrierarr/agent';
 import { type Clock, createLogger, createMetrics, loadConfig, Readiness, systemClock } from '@carrierarr/platform';
+import { metricValues } from '../../support/metric.js';
+import { temporaryFolder } from '../../support/temporary-folder.js';
 
 const open: (() => Promise<void>)[] = [];
 
 /** Ends all that the helpers of this file have begun. */
 export async function endAgents(): Promise<void> {
   for (const end of open.splice(0).toReversed()) await end();
-}
-
-export async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'carrierarr-agent-test-'));
-  open.push(() => rm(folder, { recursive: true, force: true }));
-  return folder;
 }
 
 /** Flags with which an agent finds nothing of this machine but what a test gives it. */
@@ -52,7 +45,7 @@ export async function startAgent({
   env = {},
   clock = systemClock,
 }: TestAgentOptions): Promise<TestAgent> {
-  const folder = stateDir ?? (await temporaryFolder());
+  const folder = stateDir ?? temporaryFolder('agent-');
   const argv = [...QUIET, '--state-dir', folder, '--node-id', 'node-1', ...flags];
   const loaded = loadConfig({ program: 'carrierarr-agent', summary: '', schema: agentSchema, argv, env: {} });
   if (loaded.kind !== 'config') throw new Error('Expected a configuration.');
@@ -68,8 +61,7 @@ export async function startAgent({
   const made: TestAgent = {
     ...{ stateDir: folder, readiness: new Readiness(), exits: 0, logs: () => logs },
     async metric(name) {
-      const found = await registry.getSingleMetric(name)?.get();
-      return found?.values.reduce((sum, { value }) => sum + value, 0) ?? Number.NaN;
+      return (await metricValues(registry, name)).reduce((sum, { value }) => sum + value, 0);
     },
     stop: () => ended(),
   };

@@ -186,7 +186,8 @@ export function installationOf(redis: TestRedis, prefix = `t${randomBytes(4).toS
         metric: async (named: string): Promise<number> => {
           const text = await metrics.metrics();
           const line = text.split('\n').find((each) => each.startsWith(`carrierarr_agents_${named} `));
-          return Number(line?.split(' ').at(-1));
+          if (line === undefined) throw new Error(`There is no metric \`${named}\` in:\n${text}`);
+          return Number(line.split(' ').at(-1));
         },
       };
     },

@@ -13,6 +13,7 @@ import {
 } from '../../../apps/monitor/src/leader/election.js';
 import { LeaderChannel } from '../../../apps/monitor/src/leader/leader-channel.js';
 import { createElectionMetrics } from '../../../apps/monitor/src/leader/metrics.js';
+import { metricValues } from '../../support/metric.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { until } from '../../support/until.js';
 
@@ -33,8 +34,7 @@ function setUp(leadership: Pick<Leadership, 'hold' | 'raise' | 'release'>, holde
       await work.ended;
     },
   });
-  const metric = async (name: string) =>
-    (await registry.getSingleMetric(`carrierarr_monitor_${name}`)?.get())?.values[0]?.value;
+  const metric = async (name: string) => (await metricValues(registry, `carrierarr_monitor_${name}`))[0]?.value;
   return { election, terms, work, metric };
 }
 

@@ -8,6 +8,7 @@ import { AwsClients } from '../../../apps/monitor/src/observe/aws-clients.js';
 import { createObserveMetrics } from '../../../apps/monitor/src/observe/metrics.js';
 import type { Fleet } from '../../../apps/monitor/src/observe/tombstones.js';
 import { FakeAws } from '../../support/fake-aws/server.js';
+import { metricValues } from '../../support/metric.js';
 
 export const REGION = 'eu-central-1';
 
@@ -64,9 +65,8 @@ export async function metric(
   name: string,
   labels: Record<string, string> = {},
 ): Promise<number | undefined> {
-  const found = await registry.getSingleMetric(name)?.get();
-  return found?.values.find((value) => Object.entries(labels).every(([key, text]) => value.labels[key] === text))
-    ?.value;
+  const [first] = await metricValues(registry, name, labels);
+  return first?.value;
 }
 
 export function worker(id: string, facts: Partial<WorkerRecord> = {}): WorkerRecord {

@@ -20,6 +20,7 @@ import { createQueueMetrics, createReconcileMetrics } from '../../../apps/monito
 import { Others } from '../../../apps/monitor/src/reconciler/others.js';
 import { Leading, type LeadingOptions } from '../../../apps/monitor/src/term.js';
 import { fleetOf } from '../../support/fleet.js';
+import { metricValues } from '../../support/metric.js';
 import type { TestRedis } from '../../support/redis.js';
 import { until } from '../../support/until.js';
 
@@ -149,12 +150,9 @@ export async function installation(redis: TestRedis) {
       /** A poll that failed. */
       failedPoll: () => leading.publish({ ...report(false), error: 'no answer' }, { upserts: [], removed: [] }),
       async metric(name: string, labels: Record<string, string> = {}) {
-        const found = await metrics.getSingleMetric(name)?.get();
-        const matching = found?.values.filter((value) =>
-          Object.entries(labels).every(([label, text]) => (value.labels as Record<string, unknown>)[label] === text),
-        );
+        const matching = await metricValues(metrics, name, labels);
         // Undefined where nothing was ever counted: Prometheus tells that from 0, too.
-        if (matching === undefined || matching.length === 0) return undefined;
+        if (matching.length === 0) return undefined;
         return matching.reduce((sum, { value }) => sum + value, 0);
       },
       /** Resolves when nothing waits and nothing is under way. */

@@ -9,6 +9,7 @@ import {
   RETRY_CAP_MS,
   WorkQueue,
 } from '../../../apps/monitor/src/reconciler/work-queue.js';
+import { metricValues } from '../../support/metric.js';
 
 function setUp(more: { random?: () => number; keysMax?: number } = {}) {
   const clock = new FakeClock();
@@ -17,8 +18,8 @@ function setUp(more: { random?: () => number; keysMax?: number } = {}) {
   let ready = 0;
   const queue = new WorkQueue({ clock, metrics, onReady: () => (ready += 1), ...more });
   const metric = async (name: string) => {
-    const found = await registry.getSingleMetric(`workqueue_${name}`)?.get();
-    return found?.values.find(({ labels }) => (labels as { name?: string }).name === 'test')?.value;
+    const [first] = await metricValues(registry, `workqueue_${name}`, { name: 'test' });
+    return first?.value;
   };
   /** Takes all there is, finishing each at once. */
   const drain = () => {
