@@ -4,16 +4,16 @@
  * clone and an unpacked archive know no history.
  *
  * It runs on the packages that are installed here if its lock file has all that its programs need in the versions of ours, which saves a minute; else on
- * its own. What was built is kept, so the next run finds it.
+ * its own. What was built is kept, so the next run finds it (release-cache.ts).
  */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, symlink } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { type Release, WORKSPACE } from './programs.js';
+import { releaseName, usedNow } from './release-cache.js';
 
 const run = promisify(execFile);
 const NAMED = 'test/fixtures/previous-release';
@@ -32,6 +32,8 @@ type Packages = Record<
 >;
 const packagesIn = (lock: string): Packages => (JSON.parse(lock) as { packages: Packages }).packages;
 
+const ourLock = () => readFileSync(join(WORKSPACE, 'package-lock.json'), 'utf8');
+
 interface Found {
   name: string;
   commit: string;
@@ -47,7 +49,7 @@ function find(): Found | string {
   if (commit === undefined)
     return `needs the previous release, ${name}, in the history (\`git fetch --unshallow --tags\`)`;
   const packages = packagesIn(git('show', `${commit}:package-lock.json`) ?? '{"packages":{}}');
-  const ours = packagesIn(readFileSync(join(WORKSPACE, 'package-lock.json'), 'utf8'));
+  const ours = packagesIn(ourLock());
   const isShared = Object.entries(packages).every(
     ([path, { version, link, dev, optional }]) =>
       !path.includes('node_modules/') || link || dev || optional || ours[path]?.version === version,
@@ -65,9 +67,9 @@ if (previousReleaseMissing !== undefined) console.warn(`Skipped: a test of mixed
 export async function previousRelease(): Promise<Release> {
   if (typeof found === 'string') throw new Error(`This ${found}`);
   const cache = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'carrierarr');
-  // Its packages are links to those of this workspace.
-  const place = createHash('sha256').update(WORKSPACE).digest('hex').slice(0, 8);
-  const folder = join(cache, `release-${found.commit.slice(0, 12)}-${place}`);
+  const linked = found.isShared ? { workspace: WORKSPACE, lock: ourLock() } : undefined;
+  const name = releaseName({ commit: found.commit, linked });
+  const folder = join(cache, name);
   if (!existsSync(folder)) {
     await mkdir(cache, { recursive: true });
     const building = await mkdtemp(`${folder}-building-`);
@@ -81,6 +83,7 @@ export async function previousRelease(): Promise<Release> {
       await rm(building, { recursive: true, force: true });
     }
   }
+  await usedNow(cache, name, Date.now());
   const main = join(folder, 'apps/cli/dist/main.js');
   const flagsOf = new Map<string, ReadonlySet<string>>();
   return {
