@@ -94,6 +94,8 @@ describe('compose.yaml', () => {
   });
 });
 
+/** How long a container may take to be replaced on a busy machine: until its agent is back, commands for that are refused. */
+const REPLACED_MS = 300_000;
 /** The target that is a machine with an agent. */
 const AGENT = 'agent-1';
 const command = dockerMissing === undefined ? composeCommand() : undefined;
@@ -170,6 +172,7 @@ describe.skipIf(command === undefined)('started by Docker Compose', () => {
             token,
             recorder,
             targets: index === 0 ? '*' : [target, 'worker-1'],
+            acceptedMs: REPLACED_MS,
           }),
         ),
       );
@@ -200,7 +203,7 @@ describe.skipIf(command === undefined)('started by Docker Compose', () => {
       for (const service of ['runner', 'gateway', 'monitor', 'rabbitmq', 'agent', 'proxy', 'redis']) {
         for (const id of await containers(service)) {
           await docker('restart', '--time', '60', id);
-          await until(`${service} to be well again`, () => isHealthy(id), 300_000);
+          await until(`${service} to be well again`, () => isHealthy(id), REPLACED_MS);
           const before = clients.map((client) => client.session.lineCount('worker-1'));
           const ofAgent = clients.at(-1)?.session.lineCount(AGENT) ?? 0;
           await until(

@@ -37,11 +37,23 @@ async function start(release: Release | undefined): Promise<Installation> {
   return it;
 }
 
-/** Whether the Worker runs, as a gateway shows it, and its generation was seen. */
-async function isKept(it: Installation): Promise<boolean> {
+/** Of a Worker what this test looks at. */
+interface Shown {
+  metadata: { generation: number };
+  status?: {
+    observedGeneration: number;
+    phase: string;
+    lastCommand?: { verb: string; execution?: string; effect?: string };
+  };
+}
+
+/** Whether the Worker runs by a start that was given after this execution, as a gateway shows it, and its generation was seen. */
+async function isKept(it: Installation, after = ''): Promise<boolean> {
   const answer = await fetch(`${it.gateway(0).url}/api/v1/workers/${KEPT}`);
-  const { status } = (await answer.json()) as { status?: { phase?: string } };
-  return status?.phase === 'Running';
+  const { metadata, status } = (await answer.json()) as Shown;
+  const { verb, execution = '', effect } = status?.lastCommand ?? {};
+  const isStarted = verb === 'start' && execution > after && effect === 'seen';
+  return status?.phase === 'Running' && status.observedGeneration === metadata.generation && isStarted;
 }
 
 test.skipIf(previousReleaseMissing !== undefined).each<[what: string, order: readonly Role[], isBack?: true]>([
@@ -110,7 +122,7 @@ test.skipIf(previousReleaseMissing !== undefined).each<[what: string, order: rea
       },
       SLOW_MS,
     );
-    await until('it to run', () => isKept(it));
+    await until('it to run', () => isKept(it, stopped), SLOW_MS);
   }
   isStopped = true;
   await Promise.all(load);

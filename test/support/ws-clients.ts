@@ -18,8 +18,8 @@ export const wsUrl = (httpUrl: string) => `${httpUrl.replace(/^http/, 'ws')}/ws`
 
 const OUTPUT_TYPES = new Set(['stdout', 'stderr', 'lines']);
 const RETRY_MS = 50;
-/** As long as a test waits for a container that it replaces: until its agent is back, commands for that are refused. */
-const ACCEPTED_MS = 300_000;
+/** Programs are back within seconds. */
+const ACCEPTED_MS = 30_000;
 
 /** One connection and all that came over it. */
 export class Socket {
@@ -222,6 +222,8 @@ export interface NewClientOptions {
   batch?: boolean;
   /** Shown as a browser shows it: as a subprotocol. */
   token?: string;
+  /** How long `submitUntilAccepted` goes on, where that is longer than usual. */
+  acceptedMs?: number;
   /** Sees every message, after it was recorded. */
   onMessage?: (message: Message) => void;
 }
@@ -314,7 +316,11 @@ export class NewClient {
   /** Submits again and again, with the same id, until the command is accepted. */
   async submitUntilAccepted(target: string, command: string, ...args: (string | number)[]): Promise<Accepted> {
     const commandId = this.#nextId();
-    return until(`${commandId} to be accepted`, () => this.submitAs(commandId, target, command, ...args), ACCEPTED_MS);
+    return until(
+      `${commandId} to be accepted`,
+      () => this.submitAs(commandId, target, command, ...args),
+      this.#o.acceptedMs ?? ACCEPTED_MS,
+    );
   }
 
   #nextId(): string {
