@@ -1,13 +1,10 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { execOf } from '../../../apps/agent/src/commands/allow.js';
 import { findProgram } from '../../../apps/agent/src/commands/find-program.js';
 import { PullProgress } from '../../../apps/agent/src/commands/models.js';
-import { endAgents } from '../support/agent-process.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
-
-afterEach(endAgents);
 
 describe('exec', () => {
   it.each([

@@ -1,13 +1,10 @@
 import { appendFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CommandEnd } from '@carrierarr/protocol/agent-control';
-import { afterEach, expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { Journal } from '../../../apps/agent/src/commands/journal.js';
 import { emptyResult } from '../../../apps/agent/src/commands/running-command.js';
-import { endAgents } from '../support/agent-process.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
-
-afterEach(endAgents);
 
 const BOUNDS = { resultsMax: 100, resultBytesMax: 1024 * 1024 };
 
@@ -15,6 +12,7 @@ async function opened(folder: string, bounds = BOUNDS) {
   const dropped: string[] = [];
   const journal = new Journal({ folder, ...bounds, onDropped: ({ id }) => dropped.push(id) });
   await journal.open();
+  onTestFinished(() => journal.close());
   return { journal, dropped };
 }
 

@@ -1,15 +1,12 @@
 import { Writable } from 'node:stream';
 import { createLogger, FakeClock } from '@carrierarr/platform';
-import { afterEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { IdleWatch, LOOK_EVERY_MS } from '../../../apps/agent/src/idle/idle-watch.js';
 import type { IdleSight } from '../../../apps/agent/src/idle/idle.js';
-import { endAgents } from '../support/agent-process.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
 
 const MINUTE = 60_000;
 const QUIET: IdleSight = { commands: 0, gpuPercents: [], loaded: [], connections: 0 };
-
-afterEach(endAgents);
 
 interface Made {
   watch: IdleWatch;

@@ -1,11 +1,8 @@
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { lookAtGpus, parseGpus } from '../../../apps/agent/src/status/gpus.js';
-import { endAgents } from '../support/agent-process.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
-
-afterEach(endAgents);
 
 async function program(text: string): Promise<string> {
   const path = join(temporaryFolder('agent-'), 'nvidia-smi');

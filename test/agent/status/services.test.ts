@@ -7,14 +7,12 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { healthOfNode } from '../../../apps/agent/src/status/health.js';
 import { checkService, unitStatus } from '../../../apps/agent/src/status/service-check.js';
 import { parseServiceSpec, printServiceSpec } from '../../../apps/agent/src/status/service-spec.js';
-import { endAgents } from '../support/agent-process.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
 import { endServers, startServer } from '../support/http-server.js';
 
 afterEach(async () => {
   vi.unstubAllEnvs();
   await endServers();
-  await endAgents();
 });
 
 const S = {
