@@ -3,7 +3,7 @@
  * helm is the one on the PATH. Where they cannot be had {@link helmMissing} says why, for `describe.skipIf`; in CI on Linux on
  * x64 a missing one is an error, never a skip.
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
@@ -53,6 +53,17 @@ export const clusterMissing: string | undefined =
 /** Whether that cluster is there for tests, which may make and take away what they like in namespaces of their own. */
 export const isClusterForTests: boolean = process.env['CLUSTER_FOR_TESTS'] === '1';
 
+/**
+ * Where nodes of that cluster have images of this checkout from, tagged as the chart's version: the host and path of a registry, or
+ * `loaded` if they have been loaded onto the nodes. Undefined if it runs none.
+ */
+export const clusterImages: string | undefined = process.env['CLUSTER_IMAGES'] || undefined;
+
+/** Why no release can be run there; undefined if one can. */
+export const podsMissing: string | undefined =
+  clusterMissing ??
+  (isClusterForTests && clusterImages ? undefined : 'needs CLUSTER_FOR_TESTS=1, and CLUSTER_IMAGES to run');
+
 const run = promisify(execFile);
 interface Printed {
   stdout: string;
@@ -92,6 +103,12 @@ export const inCluster = {
   /** Takes away what they kept. */
   forget: () => rm(asking().HOME, { recursive: true, force: true }),
 };
+
+/** A kubectl that goes on until it is ended, asking that cluster. */
+export function startKubectl(...args: string[]): ChildProcess {
+  const env = { PATH: process.env['PATH'], ...asking() };
+  return spawn(program('kubectl') ?? 'kubectl', args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+}
 
 /** A module of the packages of schemas. */
 export function importSchema(path: string): Promise<unknown> {

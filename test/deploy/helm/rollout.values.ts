@@ -1,0 +1,116 @@
+/** Values of the release that the test of rollouts makes, and what it needs beside it. */
+import { clusterImages } from '../../support/deploy-tools.js';
+
+/** The machine with an agent. */
+export const AGENT = 'agent-1';
+/** Where pods have the witness. */
+export const WITNESS = '/opt/witness/witness.sh';
+/** Tokens of agents, and that of the one. */
+export const AGENTS_SECRET = 'agent-tokens';
+
+const uid = 10001;
+const script = { name: 'script', configMap: { name: 'witness', defaultMode: 0o555 } };
+const volumes = [
+  { name: 'witness', persistentVolumeClaim: { claimName: 'witness' } },
+  { name: 'last', emptyDir: {} },
+];
+/** Scripts testify in one journal; which of them runs now is known to each pod alone, as process ids mean nothing in another. */
+const mounts = [
+  { name: 'witness', mountPath: '/witness' },
+  { name: 'last', mountPath: '/witness/last' },
+];
+const env = [{ name: 'WITNESS_DIR', value: '/witness' }];
+/** They share a volume of one node. */
+const label = { witness: 'shared' };
+const affinity = {
+  podAffinity: {
+    requiredDuringSchedulingIgnoredDuringExecution: [
+      { topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: label } },
+    ],
+  },
+};
+/** For small nodes. */
+const resources = { requests: { cpu: '50m' } };
+
+const image = (role: string, tag: string) =>
+  `${clusterImages === 'loaded' ? '' : `${clusterImages}/`}carrierarr-${role}:${tag}`;
+
+const claim = {
+  apiVersion: 'v1',
+  kind: 'PersistentVolumeClaim',
+  metadata: { name: 'witness' },
+  spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '64Mi' } } },
+};
+
+/** A worker, in a pod that may do as little as the chart's. */
+const agent = (tag: string) => ({
+  apiVersion: 'apps/v1',
+  kind: 'Deployment',
+  metadata: { name: AGENT },
+  spec: {
+    selector: { matchLabels: { app: AGENT } },
+    template: {
+      metadata: { labels: { app: AGENT, ...label } },
+      spec: {
+        automountServiceAccountToken: false,
+        enableServiceLinks: false,
+        affinity,
+        securityContext: {
+          ...{ runAsNonRoot: true, runAsUser: uid, runAsGroup: uid, fsGroup: uid },
+          seccompProfile: { type: 'RuntimeDefault' },
+        },
+        containers: [
+          {
+            name: 'agent',
+            image: image('agent', tag),
+            args: [
+              ...['-control-plane', 'main-carrierarr-agents:50051', '--token-file', '/etc/agent/token'],
+              ...['--insecure-token', '--node-id', AGENT, '--metadata', 'off', '--allow-exec', WITNESS],
+            ],
+            env,
+            securityContext: {
+              ...{ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true },
+              capabilities: { drop: ['ALL'] },
+            },
+            volumeMounts: [
+              ...mounts,
+              { name: 'script', mountPath: '/opt/witness', readOnly: true },
+              { name: 'token', mountPath: '/etc/agent', readOnly: true },
+              { name: 'state', mountPath: '/var/lib/carrierarr-agent' },
+              { name: 'tmp', mountPath: '/tmp' },
+            ],
+          },
+        ],
+        volumes: [
+          ...volumes,
+          script,
+          { name: 'token', secret: { secretName: AGENTS_SECRET, items: [{ key: 'token', path: 'token' }] } },
+          { name: 'state', emptyDir: {} },
+          { name: 'tmp', emptyDir: {} },
+        ],
+      },
+    },
+  },
+});
+
+/** `tag`: the version of the images. */
+export const rolloutValues = (tag: string) => ({
+  image: { registry: clusterImages === 'loaded' ? '' : clusterImages },
+  gateway: { service: { type: 'NodePort' }, resources },
+  runner: {
+    script: { existingConfigMap: 'witness', key: 'witness.sh' },
+    config: { commandTimeoutMax: '2m' },
+    podLabels: label,
+    affinity,
+    extraEnv: env,
+    extraVolumes: volumes,
+    extraVolumeMounts: mounts,
+    resources,
+  },
+  monitor: { resources },
+  redis: { bundled: { resources } },
+  agents: { grpc: { enabled: true, tls: { atProxy: true }, tokens: { existingSecret: AGENTS_SECRET } } },
+  // The witness knows no `status`.
+  tests: { command: ['exit', 'helm-test', '0'] },
+  extraManifests: [claim, agent(tag)],
+});
