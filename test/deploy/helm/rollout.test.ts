@@ -5,6 +5,9 @@
  * with a storage class (KUBECONFIG, CLUSTER_FOR_TESTS) that has the images (CLUSTER_IMAGES).
  */
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { inCluster, podsMissing, readRepository } from '../../support/deploy-tools.js';
@@ -37,6 +40,7 @@ describe.skipIf(podsMissing !== undefined)('a release in a cluster', () => {
   let url: string;
   let token: string;
   let pods: PodsWatch;
+  let folder: string;
 
   beforeAll(async () => {
     await inCluster.kubectl('create', 'namespace', NAMESPACE);
@@ -48,7 +52,9 @@ describe.skipIf(podsMissing !== undefined)('a release in a cluster', () => {
     await kubectl('create', 'secret', 'generic', AGENTS_SECRET, ...literals);
     const { appVersion } = parse(readRepository('deploy/helm/carrierarr/Chart.yaml')) as { appVersion: string };
     // As JSON: Helm would read some words of YAML otherwise than they are written.
-    const values = onDisk(JSON.stringify(rolloutValues(appVersion)));
+    folder = await mkdtemp(join(tmpdir(), 'rollout-'));
+    const values = join(folder, 'values.yaml');
+    await writeFile(values, JSON.stringify(rolloutValues(appVersion)));
     await inCluster.helm('install', 'main', CHART, ...inside, '--values', values, '--wait', '--timeout', '5m');
 
     const one = async (...args: string[]) => (await kubectl('get', ...args)).trim();
@@ -62,6 +68,7 @@ describe.skipIf(podsMissing !== undefined)('a release in a cluster', () => {
   afterAll(async () => {
     await pods?.stop();
     await inCluster.kubectl('delete', 'namespace', NAMESPACE, '--wait=false');
+    if (folder) await rm(folder, { recursive: true, force: true });
     await inCluster.forget();
   }, minute);
 
