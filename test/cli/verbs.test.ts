@@ -266,7 +266,7 @@ describe('carrierarr ps, get and kill', () => {
   it('list what runs and waits, and what there was', async () => {
     const first = gateway.accept('w1', { command: 'start', args: ['evil\x1b[2J'], id: '1' });
     gateway.started(first);
-    gateway.accept('w2', { command: 'stop', id: '2' });
+    const second = gateway.accept('w2', { command: 'stop', id: '2' });
     expect(await host.run('ps')).toBe(0);
     expect(host.stdout.text).toMatch(/^EXECUTION +TARGET[^]*w1 +start evil\\x1b\[2J +running[^]*w2 +stop +queued/);
     gateway.result(first, 2);
@@ -275,6 +275,10 @@ describe('carrierarr ps, get and kill', () => {
     expect(JSON.parse(other.stdout.text)).toMatchObject({ target: 'w1', exit_code: 2 });
     expect(await other.run('get', 'targets')).toBe(0);
     expect(other.stdout.text).toMatch(/w1 +idle/);
+    gateway.started(second);
+    const both = new FakeHost(host.env);
+    expect(await both.run('get', 'targets', 'w1', 'w2', '-o', 'name')).toBe(0);
+    expect(both.stdout.text.trim().split('\n').toSorted()).toEqual(['w1', 'w2']);
     expect(await other.run('get', 'pods')).toBe(2);
   });
 

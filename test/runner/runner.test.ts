@@ -430,6 +430,7 @@ describe('a command that a newer gateway accepted', () => {
       const left = async () => (await runner.metric('bad_jobs_total')) ?? 0;
       await vi.waitFor(async () => expect(await left()).toBeGreaterThan(1), { timeout: 20_000 });
       expect(await client.records.get(execution)).toMatchObject({ state: 'queued', attempt: 0 });
+      // Once a minute, however often it is found.
       expect(said).toEqual([expect.stringContaining('Upgrade the runners')]);
       await client.connection.hset(record, 'v', '1');
       expect(await client.ended(execution)).toMatchObject({ outcome: 'succeeded', attempt: 1 });

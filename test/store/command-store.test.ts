@@ -157,9 +157,15 @@ describe('a command of a newer version', () => {
     await expect(executions.get(strange)).rejects.toThrow(UnreadableExecutionError);
     await expect(executions.get(strange)).rejects.toThrow(`of execution ${strange}, got one of version 2`);
     expect((await executions.list({ limit: 10 })).executions.map(({ id }) => id)).toEqual([ours]);
-    for (const damage of [{ args: '[' }, { accepted_at: '2025-01-01T00:00:00Z' }, { lines: 'many' }]) {
-      await connection.hset(keys.execution(strange), { executor: 'script', ...damage });
-      await expect(executions.get(strange)).rejects.toThrow(UnreadableExecutionError);
+    const sound = { ...(await connection.hgetall(keys.execution(strange))), executor: 'script' };
+    const text = '2025-01-01T00:00:00Z';
+    const times = [{ accepted_at: text }, { started_at: text }, { ended_at: text }, { started_at: '' }];
+    for (const damage of [{}, { args: '[' }, { lines: 'many' }, ...times]) {
+      await connection.del(keys.execution(strange));
+      await connection.hset(keys.execution(strange), { ...sound, ...damage });
+      const read = executions.get(strange);
+      if (Object.keys(damage).length === 0) expect(await read).toMatchObject({ id: strange });
+      else await expect(read).rejects.toThrow(UnreadableExecutionError);
     }
   });
 });

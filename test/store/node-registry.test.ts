@@ -164,6 +164,19 @@ describe('the view', () => {
     expect(view.find('b')).toBeUndefined();
   });
 
+  it('remembers of nodes that signed off only so many, and not for ever', async () => {
+    const nowMs = Date.now();
+    const many = Array.from({ length: 30_010 }, (_, i) => [nowMs - 100_000 + i, `old-${i}`]).flat();
+    await connection.zadd(keys.nodesLeft(), ...many);
+    await registry().register('b', registration(), 'amqp');
+    expect(await registry().deregister('b')).toBe('removed');
+    expect(await connection.zcard(keys.nodesLeft())).toBe(30_000);
+    // The oldest have gone.
+    expect(await connection.zscore(keys.nodesLeft(), 'old-0')).toBeNull();
+    expect(await connection.zscore(keys.nodesLeft(), 'b')).not.toBeNull();
+    expect(await connection.pttl(keys.nodesLeft())).toBeGreaterThan(500_000);
+  });
+
   it('begins anew when Redis has lost everything', async () => {
     const view = follow();
     for (const name of ['a', 'b', 'c']) await registry().register(name, registration(), 'grpc');

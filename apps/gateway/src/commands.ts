@@ -213,7 +213,10 @@ export class Commands {
     return { node, refusal: new ClientError('node_not_connected', text) };
   }
 
-  /** What was accepted under this id before its agent went away is so still. Throws the refusal if nothing was. */
+  /**
+   * What was accepted under this id before its agent went away is so still, asked by the name of its target: which node another
+   * name meant is forgotten when that signs off. Throws the refusal if nothing was.
+   */
   async #recalled(submission: Submission, request: CommandRequest, refusal: ClientError): Promise<Accepted> {
     const { store, redis } = this.#o;
     const { target } = submission;

@@ -5,7 +5,7 @@
 import type { Clock, Logger } from '@carrierarr/platform';
 import type { SourceReport } from '@carrierarr/protocol';
 import { targetOf } from '@carrierarr/protocol';
-import { SCRIPT_SOURCE } from '@carrierarr/reconcile';
+import { phaseOfRecord, SCRIPT_SOURCE } from '@carrierarr/reconcile';
 import {
   DeposedError,
   type OrphanStore,
@@ -163,6 +163,7 @@ export class Leading {
       ...{ connection, keys, monitor, clock, logger, metrics, fence: this.#term.fence },
       ...{ commands: stores.commands, history: stores.history, drain: stores.drain },
       lookedAtMs: ({ id, source }) => this.#lookedAtMs(id, source),
+      isRunning: ({ id }) => this.#isRunning(id),
       async onEnded({ node, target }, verb, execution) {
         const message = `Its agent (${node.name}) is dead: ${verb} was given (execution ${execution}).`;
         for (const name of fleet.namesAt(target))
@@ -179,6 +180,11 @@ export class Leading {
   #lookedAtMs(id: string, source: string): number | undefined {
     const polledAt = this.#observed.report(source)?.polled_at;
     return this.#observed.seenMs(id) ?? (polledAt === undefined ? undefined : Date.parse(polledAt));
+  }
+
+  #isRunning(id: string): boolean {
+    const record = this.#observed.get(id);
+    return record !== undefined && phaseOfRecord(record) === 'running';
   }
 
   async #followNodes(): Promise<void> {
@@ -206,6 +212,7 @@ export class Leading {
   async #publishNodes(): Promise<NodesPlan> {
     this.#term.signal.throwIfAborted();
     const { plan, change, done } = await this.#nodes.plan();
+    this.#term.signal.throwIfAborted();
     if (change !== undefined) {
       const version = await this.#o.status.publish(this.#term.fence, change);
       const seen = this.#observed.apply(change, version);
@@ -235,7 +242,10 @@ export class Leading {
         const removed = workers.filter(({ source }) => source === report.source).map(({ id }) => id);
         logger.info({ source: report.source, workers: removed.length }, 'a source is not polled any more: forgotten');
         const change = { report: { ...report, workers: 0 }, upserts: [], removed };
-        this.#observed.apply(change, await status.publish(this.#term.fence, change));
+        await this.#inTurn(async () => {
+          this.#nodes.takeIn(report.source, change);
+          this.#observed.apply(change, await status.publish(this.#term.fence, change));
+        });
       }
       await status.keepSources(this.#term.fence, [...polled]);
     } catch (error) {

@@ -8,9 +8,10 @@ import {
   type SourceReport,
   STALE_INTERVALS,
   targetOf,
+  type WorkerRecord,
   type WorkerResource,
 } from '@carrierarr/protocol';
-import { isCloudSource, SCRIPT_SOURCE, sourceKindOf } from './phases.js';
+import { isCloudSource, phaseOfRecord, SCRIPT_SOURCE, sourceKindOf } from './phases.js';
 import type { Observation } from './worker-view.js';
 
 /** What is known of the sources, whoever keeps it. */
@@ -53,6 +54,20 @@ export function isMachineOf(
 ): boolean {
   const { selector } = worker.spec;
   return selector === undefined ? record.target === targetOf(worker) : hasTags(record, selector.tags);
+}
+
+/**
+ * Whether the machine of a record is there, and is one that the Worker goes by: of a source that it asks, which for tags is a
+ * cloud.
+ */
+export function hasMachine(
+  worker: Parameters<typeof isMachineOf>[0] & { spec: Pick<WorkerResource['spec'], 'source'> },
+  record: Pick<WorkerRecord, 'target' | 'tags' | 'source' | 'state' | 'gone_at'>,
+): boolean {
+  if (!isMachineOf(worker, record) || phaseOfRecord(record) === 'absent') return false;
+  const { selector, source } = worker.spec;
+  if (source !== 'auto') return sourceKindOf(record.source) === source;
+  return isCloudSource(record.source) || (selector === undefined && record.source === SCRIPT_SOURCE);
 }
 
 /** Whether a machine has all of these tags. No tags at all select nothing. */

@@ -2,7 +2,7 @@
 import type { Execution, Keys, Outcome, TargetState } from '@carrierarr/protocol';
 import { PARTITIONS, partitionOf, partitionOfExecution } from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
-import { parseExecution, UnreadableExecutionError } from './execution-record.js';
+import { parsedTime, parseExecution, UnreadableExecutionError } from './execution-record.js';
 
 export interface ExecutionQuery {
   target?: string;
@@ -41,11 +41,12 @@ export class ExecutionHistory {
     const key = this.#keys.execution(id);
     const [state, outcome, exitCode, endedAt] = await this.#connection.hmget(key, ...PROGRESS_FIELDS);
     if (state == null) return undefined;
+    const ended_at = endedAt == null ? null : parsedTime(endedAt);
     return {
       state: state as Execution['state'],
       ...(outcome != null && { outcome: outcome as Outcome }),
       ...(exitCode != null && { exit_code: Number(exitCode) }),
-      ...(endedAt != null && { ended_at: new Date(Number(endedAt)).toISOString() }),
+      ...(ended_at !== null && { ended_at }),
     };
   }
 

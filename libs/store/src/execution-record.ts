@@ -37,10 +37,10 @@ export function parseExecution(flat: readonly string[]): Execution {
   );
 }
 
-/** Undefined if it is no time in ms. */
-function parsedTime(text: string): string | undefined {
-  const time = new Date(Number(text));
-  return Number.isNaN(time.getTime()) ? undefined : time.toISOString();
+/** Null, which fits no schema, if it is no time in ms. */
+export function parsedTime(text: string): string | null {
+  const time = new Date(text === '' ? Number.NaN : Number(text));
+  return Number.isNaN(time.getTime()) ? null : time.toISOString();
 }
 
 /** Undefined if it is no JSON, which fits no schema. */

@@ -29,14 +29,13 @@ export class NodeLookup {
 
   /** The node with the first of these keys that is known, else the one that was ever called `name`. */
   async find(name: string, nodeKeys: readonly string[] = []): Promise<NodeSighting | undefined> {
-    const { alias, sightings } = await this.#look(name, [...nodeKeys, name]);
-    const found = sightings.findIndex((sighting) => sighting !== undefined);
-    const isGivenKey = found >= 0 && found < nodeKeys.length;
-    if (isGivenKey || alias === null || alias === name) return sightings[found];
-    const { alias: aliasNow, sightings: aliased } = await this.#look(name, [alias]);
-    if (aliased[0] !== undefined) return aliased[0];
+    const { alias, at, sighting } = await this.#look(name, [...nodeKeys, name]);
+    const isGivenKey = sighting !== undefined && at < nodeKeys.length;
+    if (isGivenKey || alias === null || alias === name) return sighting;
+    const again = await this.#look(name, [alias]);
+    if (again.sighting !== undefined) return again.sighting;
     // It may have got its instance id just now, and with it another key.
-    return aliasNow === alias ? sightings[found] : this.find(name, nodeKeys);
+    return again.alias === alias ? sighting : this.find(name, nodeKeys);
   }
 
   /** How long ago the node of one of these names or keys said that it goes, ms; undefined if none did lately. */
@@ -49,11 +48,14 @@ export class NodeLookup {
     return agoMs < LEFT_KEPT_MS ? Math.max(0, agoMs) : undefined;
   }
 
-  /** Which node a name means, and these nodes, all as they are at one moment: a command waits for each call. */
+  /**
+   * Which node a name means, and the first of these that there is, all as it is at one moment: a command waits for each call.
+   * `at`: which of them that is. Many machines may share a target; only one is read.
+   */
   async #look(
     name: string,
     nodeKeys: readonly string[],
-  ): Promise<{ alias: string | null; sightings: (NodeSighting | undefined)[] }> {
+  ): Promise<{ alias: string | null; at: number; sighting: NodeSighting | undefined }> {
     const keys = this.#keys;
     const [time, limits, listening, monitors, alias, grpc, amqp, ...columns] = await replies<
       [
@@ -76,20 +78,21 @@ export class NodeLookup {
         nodeKeys,
       ),
     );
+    const allTexts = nodeTextsOf(nodeKeys, columns);
+    const at = allTexts.findIndex((each) => each !== undefined);
+    const [key, texts] = [nodeKeys[at], allTexts[at]];
+    if (key === undefined || texts === undefined) return { alias, at, sighting: undefined };
     const nowMs = msOfTime(time);
-    const servedMs = new Map<string, number>();
-    for (let i = 0; i + 1 < monitors.length; i += 2) servedMs.set(monitors[i] as string, Number(monitors[i + 1]));
-    const sightings = nodeTextsOf(nodeKeys, columns).map((texts, i): NodeSighting | undefined => {
-      if (texts === undefined) return undefined;
-      const node = new NodeReader().read(nodeKeys[i] as string, texts);
-      const seen: Record<NodeChannel, string | null | undefined> = { grpc: grpc[i], amqp: amqp[i] };
-      const seenMs: NodeRecord['seenMs'] = {};
-      for (const channel of NODE_CHANNELS) if (seen[channel] != null) seenMs[channel] = Number(seen[channel]);
-      return {
-        ...{ record: { ...node, seenMs }, listening: listeningOf(listening, nowMs), limits: limitsOf(limits), nowMs },
-        isStreaming: nowMs - (servedMs.get(node.stream?.monitor ?? '') ?? -Infinity) <= LISTENING_PAUSE_MS,
-      };
-    });
-    return { alias, sightings };
+    const node = new NodeReader().read(key, texts);
+    const seen: Record<NodeChannel, string | null | undefined> = { grpc: grpc[at], amqp: amqp[at] };
+    const seenMs: NodeRecord['seenMs'] = {};
+    for (const channel of NODE_CHANNELS) if (seen[channel] != null) seenMs[channel] = Number(seen[channel]);
+    const served = monitors.indexOf(node.stream?.monitor ?? '');
+    const servedMs = served < 0 ? -Infinity : Number(monitors[served + 1]);
+    const sighting: NodeSighting = {
+      ...{ record: { ...node, seenMs }, listening: listeningOf(listening, nowMs), limits: limitsOf(limits), nowMs },
+      isStreaming: nowMs - servedMs <= LISTENING_PAUSE_MS,
+    };
+    return { alias, at, sighting };
   }
 }

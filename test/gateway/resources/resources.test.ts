@@ -328,10 +328,14 @@ describe('what is refused', () => {
     await monitor.publish({
       upserts: [
         workerRecord('i-1', { tags }),
+        workerRecord('i-terminated', { tags: { role: 'terminated' }, state: 'terminated' }),
+        workerRecord('host-1', { tags: { role: 'labelled' }, source: 'agents' }),
+        workerRecord('script/w3', { target: 'w3', source: 'script', state: 'absent' }),
+        workerRecord('script/w4', { target: 'w4', source: 'script' }),
         workerRecord('i-gone', { tags: { role: 'old' }, gone_at: '2025-01-01T00:00:00.000Z' }),
       ],
     });
-    await vi.waitFor(() => expect(gw.status.workersWhere(() => true)).toHaveLength(1));
+    await vi.waitFor(() => expect(gw.status.workersWhere(() => true)).toHaveLength(5));
     const selecting = (wanted: Record<string, string>) => ({ selector: { tags: wanted } });
     await put('w1', selecting({ role: 'llm' }));
     const refused = refusal('bad_resource', /`spec\.selector`: cannot be changed so, as "i-1" would run on.*--orphan/);
@@ -343,8 +347,14 @@ describe('what is refused', () => {
     expect(await put('w1', selecting(tags))).toMatchObject({ status: 200 });
     // One that fits no machine is put right without ado, as is one whose machine has vanished.
     expect(await put('w2', selecting({ role: 'lmm' }))).toMatchObject({ status: 201 });
-    expect(await put('w2', selecting({ role: 'old' }))).toMatchObject({ status: 200 });
+    for (const role of ['old', 'terminated', 'labelled'])
+      expect(await put('w2', selecting({ role }))).toMatchObject({ status: 200 });
     expect(await put('w2', selecting({ stage: 'live' }))).toMatchObject({ status: 200 });
+    // A script's machine has no tags, so it is lost by any selector, if there is one.
+    await put('w3');
+    expect(await put('w3', selecting(tags))).toMatchObject({ status: 200 });
+    await put('w4');
+    expect(await put('w4', selecting(tags))).toMatchObject(refusal('bad_resource', /"script\/w4" would run on/));
   });
 
   it("changes by hand of a pool's Worker, but for `paused`", async () => {

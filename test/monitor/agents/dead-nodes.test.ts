@@ -17,6 +17,7 @@ let clock: FakeClock;
 /** Its machine as a cloud shows it, and when the last look at it began. */
 let worker: WorkerRecord | undefined;
 let lookedAtMs: number | undefined;
+let isRunning: boolean;
 let noted: Map<string, string>;
 let given: Submission[];
 let told: string[];
@@ -25,7 +26,7 @@ let answer: (submission: Submission) => FencedSubmitAnswer;
 
 beforeEach(() => {
   clock = new FakeClock();
-  [worker, lookedAtMs] = [undefined, undefined];
+  [worker, lookedAtMs, isRunning] = [undefined, undefined, true];
   noted = new Map();
   given = [];
   told = [];
@@ -53,6 +54,7 @@ function leader() {
     logger: { debug: nothing, warn: nothing },
     metrics: { ended: { inc: nothing } } as never,
     lookedAtMs: () => lookedAtMs,
+    isRunning: () => isRunning,
     onEnded: async (_death, verb, execution) => void told.push(`${verb} ${execution}`),
   });
   /** Looks each second or two, as the term does. */
@@ -116,6 +118,21 @@ it('is not terminated while nobody has looked whether it went off, however long 
   lookedAtMs = clock.now();
   await look(true, 30_000);
   expect(verbs()).toEqual(['shutdown', 'terminate']);
+});
+
+it('is not ended by what was found before a look that saw its machine off', async () => {
+  worker = { id: 'i-1', provider: 'ec2', state: 'running', target: 'w1', mapped_by: 'tag:Name', source: 'ec2/eu' };
+  isRunning = false;
+  await leader()(false, 600_000);
+  expect(verbs()).toEqual([]);
+  const look = leader();
+  isRunning = true;
+  await look(true, 0);
+  progress = ended('lost');
+  clock.advance(600_000);
+  [isRunning, lookedAtMs] = [false, clock.now()];
+  await look(true, 600_000);
+  expect(verbs()).toEqual(['shutdown']);
 });
 
 it('is terminated if nothing is known of its shutdown any more', async () => {

@@ -96,6 +96,19 @@ describe('a machine with an agent', () => {
     expect(await term.metric('carrierarr_monitor_node_events_total', { kind: 'left' })).toBe(1);
   });
 
+  it('has a row of its own again once its source is not polled any more, and keeps it', async () => {
+    const term = await site.lead();
+    const report = { source: 'ec2/gone-1', ok: true, polled_at: new Date().toISOString(), interval_ms: 30_000 };
+    const upserts = [{ ...machine('w1'), source: 'ec2/gone-1' }];
+    await site.status.publish(term.fence, { report: { ...report, calls: 1, workers: 1 }, upserts, removed: [] });
+    await term.end();
+    await site.lead();
+    const agent = await joins('host-1', 'i-w1');
+    await rowWith('i-w1', ({ source }) => source === 'agents');
+    await agent.says({ draining: true });
+    expect(await rowWith('i-w1', ({ agent: said }) => said?.draining === true)).toMatchObject({ source: 'agents' });
+  });
+
   it('is stopped by its idleness, as the agent says it, and not by that of one that is silent', async () => {
     await site.desired.worker('w1', { idleStopAfter: '15m' });
     await site.desired.worker('w2', { idleStopAfter: '15m' });

@@ -21,6 +21,8 @@ class FakeQueue implements StatusCommands {
   durationMs: (target: string) => number = () => 500;
   line: (target: string) => string | undefined = () => '{"state":"running"}';
   isAway = false;
+  /** Targets that take no more. */
+  full = new Set<string>();
   lost = new Set<string>();
   most = 0;
 
@@ -28,6 +30,7 @@ class FakeQueue implements StatusCommands {
 
   submit(target: string): Promise<string> {
     if (this.isAway) return Promise.reject(new Error('Redis is away'));
+    if (this.full.has(target)) return Promise.reject(new Error(`${target} has 100 commands waiting`));
     const id = `x${this.submitted.length}`;
     this.submitted.push(target);
     this.#executions.set(id, { target, endsAtMs: this.clock.now() + this.durationMs(target) });
@@ -223,6 +226,23 @@ describe('a poll of scripts', () => {
     const error = await poll().catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(SourceError);
     expect((error as Error).message).toContain('The status of 2 targets could not be asked: Redis is away.');
+  });
+
+  it('goes on failing until somebody answers, however soon it is tried again', async () => {
+    await poll();
+    queue.isAway = true;
+    await expect(poll()).rejects.toBeInstanceOf(SourceError);
+    for (let at = 0; at < 3; at++) await expect(poll(5_000)).rejects.toBeInstanceOf(SourceError);
+    queue.isAway = false;
+    expect((await poll(5_000)).records).toHaveLength(2);
+  });
+
+  it('does not fail for the trouble of the one that is asked more often, and says what it is', async () => {
+    queue.line = (target) => `{"state":"${target === 'w-1' ? 'starting' : 'running'}"}`;
+    await poll();
+    queue.full.add('w-1');
+    const warning = '1 targets could not be asked for their status: w-1 has 100 commands waiting';
+    for (let at = 0; at < 3; at++) expect(await poll(5_000)).toMatchObject({ kind: 'complete', warning });
   });
 
   it('has nothing to fail about when nothing is declared', async () => {

@@ -146,9 +146,10 @@ async function executions({ settings: { access, values }, names, output }: Means
 
 async function targets({ settings: { access, values }, names, output }: Means): Promise<number> {
   const wanted = new Set([...names, ...(values.target === null ? [] : [values.target])]);
-  const all = (await new Api(access).targets(wanted.size === 1 ? [...wanted][0] : undefined)).filter(
-    ({ target }) => wanted.size === 0 || wanted.has(target),
-  );
+  const api = new Api(access);
+  // One that was active long ago is in no list.
+  const lists = await Promise.all(wanted.size === 0 ? [api.targets()] : [...wanted].map((name) => api.targets(name)));
+  const all = lists.flat();
   const found = all.toSorted(byActivity).slice(0, values.limit);
   writeItems(found, values.output, targetColumns, output, ({ target }) => target);
   if (found.length < all.length) output.notice(`${all.length - found.length} more: raise --limit.`);

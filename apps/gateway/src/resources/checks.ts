@@ -10,7 +10,7 @@ import {
   type WorkerRecord,
   type WorkerResource,
 } from '@carrierarr/protocol';
-import { checkSchedule, isMachineOf, ordinalOf } from '@carrierarr/reconcile';
+import { checkSchedule, hasMachine, ordinalOf } from '@carrierarr/reconcile';
 import { shown } from '../problem.js';
 import { changedPaths } from './changed-paths.js';
 
@@ -84,7 +84,7 @@ function issuesOfSelector(before: Resource, manifest: Manifest, machines: Machin
   const [from, to] = [before.spec.selector, manifest.spec.selector];
   // Another target has been refused, and a machine may have its tags for many reasons.
   if (isDeepStrictEqual(from, to) || targetOf(before) !== targetOf(manifest)) return [];
-  const lost = machines((machine) => isMachineOf(before, machine) && !isMachineOf(manifest, machine));
+  const lost = machines((machine) => hasMachine(before, machine) && !hasMachine(manifest, machine));
   if (lost.length === 0) return [];
   const names = lost.slice(0, MACHINES_NAMED_MAX).map(({ id }) => shown(id));
   const more = lost.length > names.length ? ` and ${lost.length - names.length} more` : '';

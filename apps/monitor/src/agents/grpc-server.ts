@@ -11,7 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
-import { type Address, type Clock, type Logger, sleep, type Tokens } from '@carrierarr/platform';
+import { type Address, type Clock, type Logger, Seldom, sleep, type Tokens } from '@carrierarr/platform';
 import {
   AGENT_PROTO,
   AgentControlService,
@@ -38,6 +38,8 @@ const CALLS_PER_CONNECTION_MAX = 64;
 /** Most time that streams are given to move when the monitor stops, ms: spread, so that they do not all come at once. */
 const MOVE_SPREAD_MS = 2_000;
 const SHUTDOWN_MS_MAX = 3_000;
+/** Between two words about connections that could not be accepted, ms. */
+const NOT_ACCEPTED_TOLD_EVERY_MS = 60_000;
 
 /** What the unary calls do. They may throw a {@link CallError}. */
 export interface AgentCalls {
@@ -80,11 +82,14 @@ export class GrpcServer {
   readonly #health = new HealthImplementation({ '': 'NOT_SERVING', [SERVICE_NAME]: 'NOT_SERVING' });
   readonly #streams = new Set<AgentStream>();
   readonly #listener: AgentListener;
+  /** Whatever keeps one from being accepted keeps many. */
+  readonly #notAccepted: Seldom;
   #injector: ConnectionInjector | undefined;
 
   constructor(options: GrpcServerOptions) {
     this.#o = options;
-    const { limits } = options;
+    const { limits, clock } = options;
+    this.#notAccepted = new Seldom(clock, NOT_ACCEPTED_TOLD_EVERY_MS);
     this.#server = new Server({
       'grpc.max_receive_message_length': limits.messageBytesMax,
       'grpc.max_concurrent_streams': CALLS_PER_CONNECTION_MAX,
@@ -103,7 +108,10 @@ export class GrpcServer {
       admit: (peer) => options.peers.connection(peer),
       onConnection: (socket) => this.#injector?.injectConnection(socket),
       onRefused: () => options.metrics.refused.inc({ reason: 'connections' }),
-      onError: (error) => options.logger.warn({ err: error }, 'a connection of an agent could not be accepted'),
+      onError: (error) =>
+        this.#notAccepted.say((unsaid) =>
+          options.logger.warn({ err: error, unsaid }, 'a connection of an agent could not be accepted'),
+        ),
     });
   }
 

@@ -79,6 +79,10 @@ export class Observed {
     return this.#byId.values();
   }
 
+  get(id: string): SeenWorker | undefined {
+    return this.#byId.get(id);
+  }
+
   at(target: string): SeenWorker[] {
     return this.#get(this.#atTarget.get(target) ?? []);
   }

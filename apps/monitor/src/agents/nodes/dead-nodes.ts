@@ -52,6 +52,8 @@ export interface DeadNodesOptions {
   metrics: NodesMetrics;
   /** When the last complete look at a machine began, epoch ms; undefined before the first. */
   lookedAtMs: (worker: WorkerRecord) => number | undefined;
+  /** Whether the newest look at a machine saw it run: there may have been one since its death was found. */
+  isRunning: (worker: WorkerRecord) => boolean;
   /** It was given. */
   onEnded: (death: Death, verb: string, execution: string) => Promise<void>;
 }
@@ -112,7 +114,9 @@ export class DeadNodes {
   /** `after`: the shutdown that was not carried out. True if nothing is left to be done then. */
   async #give(death: Death, verb: 'shutdown' | 'terminate', after?: string): Promise<boolean> {
     const { commands, fence, monitor, drain, logger, metrics, onEnded } = this.#o;
-    const { node, target, seenMs } = death;
+    const { node, target, seenMs, worker } = death;
+    // Then it is none of the dead in the next plan.
+    if (worker !== undefined && !this.#o.isRunning(worker)) return false;
     const answer = await commands.submit({
       ...{ target, command: verb, args: [], subject: SYSTEM_SUBJECTS.monitor, address: '', gateway: monitor },
       ...{ clientId: tokenOf(node.key, seenMs, after), idempotent: false, leaderFence: fence },
