@@ -188,10 +188,10 @@ describe.skipIf(podsMissing !== undefined)('a release in a cluster', () => {
       expect(ran).toEqual(new Set(LOADS.map(({ target }) => target)));
       // Each was told to move at least once.
       expect(Math.min(...clients.map(({ connections }) => connections))).toBeGreaterThan(1);
-      const outcomes = clients.flatMap(({ messages }) =>
-        messages.filter(({ type }) => type === 'result').map(({ outcome }) => outcome as string),
-      );
-      expect(new Set(outcomes)).toEqual(new Set(['succeeded']));
+      // Whole, for they say why.
+      const results = clients.flatMap(({ messages }) => messages.filter(({ type }) => type === 'result'));
+      expect(results.length).toBeGreaterThan(0);
+      expect(results.filter(({ outcome }) => outcome !== 'succeeded')).toEqual([]);
     },
     25 * minute,
   );
