@@ -28,14 +28,13 @@ import {
 } from '@carrierarr/store';
 import { Counter, type Registry } from 'prom-client';
 import type { NodeView, SeenNode } from './fleet/node-view.js';
+import { hasLeft, noScript, seconds, whatIsKnown } from './command-refusals.js';
+import { shown } from './problem.js';
 import { RedisAwayError, type RedisHealth } from './redis-health.js';
+import { RunnerPresence } from './runner-presence.js';
 
-/** How long a look at the runners counts. Short when there were none: somebody may be starting one. */
-const RUNNERS_FRESH_MS = 2_000;
-const NO_RUNNERS_FRESH_MS = 250;
 /** An agent without a stream for longer takes no commands, ms. One that moves to another monitor is back long before. */
 const STREAMLESS_MS_MAX = 30_000;
-const ECHO_LENGTH_MAX = 100;
 
 /** A command as a client gave it. `command`, `args` and `clientId` have passed the protocol's schemas. */
 export interface CommandRequest {
@@ -101,10 +100,11 @@ export class Commands {
   readonly #submitted: Counter<'result'>;
   readonly #killed: Counter<'result'>;
   readonly #unannounced: Counter;
-  #runners: { found: Promise<boolean>; untilMs: number } | undefined;
+  readonly #runners: RunnerPresence;
 
   constructor(options: CommandsOptions) {
     this.#o = options;
+    this.#runners = new RunnerPresence(options);
     const registers = [options.metrics];
     this.#submitted = new Counter({
       name: 'carrierarr_gateway_commands_total',
@@ -151,7 +151,7 @@ export class Commands {
     const { store, redis, gatewayId, commandsEnabled = true } = this.#o;
     const given = normaliseTarget(request.target);
     // Meanwhile: each look at Redis is time that a command takes.
-    const hasRunner = this.#hasRunner();
+    const hasRunner = this.#runners.isKnown();
     hasRunner.catch(() => undefined);
     const { node, refusal } = await this.#nodeFor(request, given);
     const target = node === undefined ? given : normaliseTarget(node.target);
@@ -175,7 +175,7 @@ export class Commands {
       if (!(await hasRunner)) {
         throw new ClientError(
           'no_runner',
-          `${echo(request.command)} for ${echo(target)} was not accepted: no runner has been seen for ` +
+          `${shown(request.command)} for ${shown(target)} was not accepted: no runner has been seen for ` +
             `${RUNNER_SEEN_MS / 1000} s. Start one with \`carrierarr runner\`, or see why it cannot reach Redis.`,
         );
       }
@@ -208,7 +208,7 @@ export class Commands {
     if (streamlessMs !== undefined && streamlessMs <= STREAMLESS_MS_MAX) return { node };
     const since = streamlessMs === undefined ? 'never had a stream' : `has had no stream for ${seconds(streamlessMs)}`;
     const text =
-      `${echo(command)} for ${echo(target)} was not accepted: the agent of node ${echo(node.record.name)} ${since}. ` +
+      `${shown(command)} for ${shown(target)} was not accepted: the agent of node ${shown(node.record.name)} ${since}. ` +
       'Try again when the node is connected; GET /api/v1/nodes tells.';
     return { node, refusal: new ClientError('node_not_connected', text) };
   }
@@ -242,19 +242,19 @@ export class Commands {
       case 'conflict':
         return new ClientError(
           'id_reused',
-          `The id ${echo(request.clientId ?? '')} was used for another command on ${echo(target)} (execution ${answer.execution}). ` +
+          `The id ${shown(request.clientId ?? '')} was used for another command on ${shown(target)} (execution ${answer.execution}). ` +
             'Send the very same command again to learn of its execution, or take a new id.',
         );
       case 'queue-full':
         return new ClientError(
           'queue_full',
-          `${echo(target)} has ${answer.length} commands waiting, and at most ${this.#o.queueLengthMax} are allowed ` +
+          `${shown(target)} has ${answer.length} commands waiting, and at most ${this.#o.queueLengthMax} are allowed ` +
             '(--queue-length-max). Wait for some to end, or kill one.',
         );
       default:
         return new ClientError(
           'too_many_pending',
-          `${answer.targets} targets beside ${echo(target)} have commands waiting, as many as are allowed (--pending-targets-max). ` +
+          `${answer.targets} targets beside ${shown(target)} have commands waiting, as many as are allowed (--pending-targets-max). ` +
             'Try again later; more runners, or a higher --concurrency, work them off faster.',
         );
     }
@@ -299,14 +299,14 @@ export class Commands {
       case 'ended':
         throw new ClientError(
           'already_ended',
-          `Execution ${answer.execution} on ${echo(target)} has ended: there is nothing to kill.`,
+          `Execution ${answer.execution} on ${shown(target)} has ended: there is nothing to kill.`,
         );
       default:
         throw execution === undefined
-          ? new ClientError('nothing_running', `Nothing is running or waiting on ${echo(target)}.`)
+          ? new ClientError('nothing_running', `Nothing is running or waiting on ${shown(target)}.`)
           : new ClientError(
               'not_found',
-              `There is no execution ${echo(execution)} on ${echo(target)}. See GET /api/v1/executions.`,
+              `There is no execution ${shown(execution)} on ${shown(target)}. See GET /api/v1/executions.`,
             );
     }
   }
@@ -325,28 +325,6 @@ export class Commands {
         'runners could not be told of a kill; the runner finds it when it renews its lease',
       );
     });
-  }
-
-  async #hasRunner(): Promise<boolean> {
-    const { runners, clock, redis } = this.#o;
-    const nowMs = clock.monotonicMs();
-    if (this.#runners && nowMs < this.#runners.untilMs) return this.#runners.found;
-    const found = redis
-      .bounded(() => runners.seenSince(clock.now() - RUNNER_SEEN_MS))
-      .then((seen) => seen.length > 0)
-      .catch((error: unknown) => {
-        // Whatever became of the look: no command was sent yet.
-        throw error instanceof RedisAwayError ? new RedisAwayError(false, error.reason, { cause: error }) : error;
-      });
-    const look = { found, untilMs: nowMs + RUNNERS_FRESH_MS };
-    this.#runners = look;
-    try {
-      if (!(await found)) look.untilMs = nowMs + NO_RUNNERS_FRESH_MS;
-    } catch (error) {
-      look.untilMs = nowMs;
-      throw error;
-    }
-    return found;
   }
 
   async #counted<T>(counter: Counter<'result'>, work: () => Promise<T>, resultOf: (value: T) => string): Promise<T> {
@@ -368,48 +346,5 @@ export function normaliseTarget(given: string | null | undefined): string {
   const parsed = targetSchema.safeParse(given);
   if (parsed.success) return parsed.data;
   const why = parsed.error.issues[0]?.message ?? 'it is not allowed';
-  throw new ClientError('bad_message', `Expected the name of a target, got ${echo(given)}: ${why}.`);
-}
-
-function whatIsKnown({ wasSent }: RedisAwayError, { command, clientId }: CommandRequest, target: string): string {
-  const what = `${echo(command)} for ${echo(target)}`;
-  if (!wasSent) return `${what} was not accepted. Try again in a moment.`;
-  if (clientId !== undefined)
-    return `Whether ${what} was accepted is unknown: send it again with the same id to find out.`;
-  return (
-    `Whether ${what} was accepted is unknown: look at GET /api/v1/executions?target=${encodeURIComponent(target)} before you send ` +
-    'it again. With an id it could be repeated without harm.'
-  );
-}
-
-function hasLeft(command: string, target: string, agoMs: number): ClientError {
-  return new ClientError(
-    'node_not_connected',
-    `${echo(command)} for ${echo(target)} was not accepted: the agent of that node signed off ${seconds(agoMs)} ago. Try again when ` +
-      'the node is connected; GET /api/v1/nodes tells.',
-  );
-}
-
-/** Of a verb that agents know, too: what it would have been for is no node. */
-function noScript(command: string, target: string): ClientError {
-  if (isAgentVerb(command)) {
-    return new ClientError(
-      'node_not_connected',
-      `Cannot run ${echo(command)}: ${echo(target)} is no node with an agent (GET /api/v1/nodes lists them), and no control ` +
-        'script is configured that could run it.',
-    );
-  }
-  return new ClientError(
-    'no_script',
-    `Cannot run ${echo(command)}: no control script is configured. Start carrierarr with -script FILE.`,
-  );
-}
-
-function seconds(ms: number): string {
-  return `${Math.round(ms / 1000)} s`;
-}
-
-/** What was received, fit for a message. */
-function echo(text: string): string {
-  return JSON.stringify(text.length > ECHO_LENGTH_MAX ? `${text.slice(0, ECHO_LENGTH_MAX)}...` : text);
+  throw new ClientError('bad_message', `Expected the name of a target, got ${shown(given)}: ${why}.`);
 }
