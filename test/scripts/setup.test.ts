@@ -402,15 +402,6 @@ describe('RabbitMQ', () => {
       'policy answered 101',
     ]);
   });
-
-  test('must be there where what is missing is installed', async () => {
-    program('apt-get');
-    program('apt-cache');
-    user(0);
-    const { code, stderr } = await setup('test');
-    expect(code).toBe(1);
-    expect(stderr).toContain('- RabbitMQ (rabbitmq-server)');
-  });
 });
 
 describe('promtool', () => {
@@ -461,14 +452,22 @@ describe('promtool', () => {
       'systemctl disable prometheus',
     ]);
   });
+});
 
-  test('must be there where what is missing is installed', async () => {
+describe('what is gone without elsewhere', () => {
+  test.each([
+    ['rabbitmq-server', 'RabbitMQ (rabbitmq-server)'],
+    ['promtool', 'promtool (of Prometheus)'],
+  ])('must be there where what is missing is installed: %s', async (missing, told) => {
+    rmSync(join(bin, missing));
+    redis();
+    program('chromium');
     program('apt-get');
     program('apt-cache');
     user(0);
     const { code, stderr } = await setup('test');
     expect(code).toBe(1);
-    expect(stderr).toContain('- promtool (of Prometheus)');
+    expect(stderr).toContain(`- ${told}`);
   });
 });
 
