@@ -1,6 +1,8 @@
 /** Waiting for a condition of another process, which has no event to wait for. */
 
-const POLL_MS = 15;
+/** Between two looks: at first, and at most. What takes long is looked at less often, for each look is work for all. */
+const PAUSE_MS_FIRST = 15;
+const PAUSE_MS_MAX = 50;
 
 /**
  * Resolves with the first value of `look` that is neither undefined nor false. Rejects with what was waited for after
@@ -12,7 +14,7 @@ export async function until<T>(
   timeoutMs = 15_000,
 ): Promise<Exclude<T, undefined | false>> {
   const deadline = Date.now() + timeoutMs;
-  for (;;) {
+  for (let pauseMs = PAUSE_MS_FIRST; ; pauseMs = Math.min(PAUSE_MS_MAX, pauseMs * 1.5)) {
     let cause: unknown;
     try {
       const found = await look();
@@ -24,6 +26,6 @@ export async function until<T>(
       const text = typeof what === 'string' ? what : what();
       throw new Error(`Waited ${timeoutMs / 1000} s in vain: ${text}`, { cause });
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
