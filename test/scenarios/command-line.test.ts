@@ -98,20 +98,31 @@ test('`up` without a script has a runner all the same, and refuses what is for a
   expect(runner.output()).toContain('--without-script');
 });
 
-test('what is over in a moment does not load what serves, which would take longer than the command', async () => {
-  // Redis, metrics and logs come as CommonJS, which keeps a list of what it has loaded.
+test('a program loads what it needs, and nothing of what only others need', async () => {
+  // These come as CommonJS, which keeps a list of what it has loaded.
   const hook = `import module from 'node:module'; process.on('exit', () => console.error(Object.keys(module._cache).join('\\n')));`;
+  const some = ['ioredis', 'pino', 'prom-client', 'uWebSockets.js', '@grpc/grpc-js'];
   for (const [args, expected] of [
+    // Loading what serves would take longer than the command.
     [['ps', '--help'], []],
     [
-      ['up', '--help'],
+      ['gateway', '--help'],
+      ['ioredis', 'pino', 'prom-client', 'uWebSockets.js'],
+    ],
+    [
+      ['runner', '--help'],
       ['ioredis', 'pino', 'prom-client'],
     ],
+    [
+      ['monitor', '--help'],
+      ['ioredis', 'pino', 'prom-client', '@grpc/grpc-js'],
+    ],
+    [['up', '--help'], some],
   ] as const) {
     const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}` };
     const ran = startProgram({ name: args.join(' '), args: [...args], env });
     expect((await ran.ended).code).toBe(0);
-    const loaded = ['ioredis', 'pino', 'prom-client'].filter((name) => ran.output().includes(`/node_modules/${name}/`));
+    const loaded = some.filter((name) => ran.output().includes(`/node_modules/${name}/`));
     expect([args, loaded]).toEqual([args, expected]);
   }
 });

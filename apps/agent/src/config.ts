@@ -1,5 +1,5 @@
 /** Settings of an agent. Durations are in ms and sizes in bytes once read; `--help` shows their units. */
-import { redactionSchema } from '@carrierarr/execution';
+import { redactionSchema } from '@carrierarr/execution/secrets';
 import {
   type Address,
   ConfigError,

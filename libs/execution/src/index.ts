@@ -3,7 +3,7 @@ export { deferred } from './deferred.js';
 export { decideOutcome, type EndCause, type ProgramExit, signalOf, type Verdict } from './outcome.js';
 export { type LineBlock, LineSplitter } from './output/lines.js';
 export { Redactor } from './output/redact.js';
-export { readSecrets, redactionSchema } from './output/secrets.js';
+export { readSecrets } from './output/secrets.js';
 export { type AppendAnswer, Spool, SpoolBudget } from './output/spool.js';
 export { commandToken, type ExecutionFacts, programEnvironment } from './process/environment.js';
 export { cannotExecute } from './process/executable.js';

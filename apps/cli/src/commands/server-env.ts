@@ -1,9 +1,12 @@
-/** Variables that some program of carrierarr reads: set for one, no mistake for another, and none of a script's business. */
-import { agentSchema } from '@carrierarr/agent';
-import { gatewaySchema } from '@carrierarr/gateway';
-import { monitorSchema } from '@carrierarr/monitor';
+/**
+ * Variables that some program of carrierarr reads: set for one, no mistake for another, and none of a script's business. Every
+ * program looks here as it starts, so nothing but settings is loaded of the others.
+ */
+import { agentSchema } from '@carrierarr/agent/config';
+import { gatewaySchema } from '@carrierarr/gateway/config';
+import { monitorSchema } from '@carrierarr/monitor/config';
 import { configEnvNames } from '@carrierarr/platform/light';
-import { runnerSchema } from '@carrierarr/runner';
+import { runnerSchema } from '@carrierarr/runner/config';
 import { clientSchema } from '../client/settings.js';
 import { upOwnSchema } from './up-schema.js';
 

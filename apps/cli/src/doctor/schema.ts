@@ -1,6 +1,6 @@
 /** Settings of `carrierarr doctor`: where the others are, in the words in which the others are told. */
-import { gatewaySchema } from '@carrierarr/gateway';
-import { monitorSchema } from '@carrierarr/monitor';
+import { gatewaySchema } from '@carrierarr/gateway/config';
+import { monitorSchema } from '@carrierarr/monitor/config';
 import {
   type ConfigKey,
   type ConfigSchema,
@@ -10,7 +10,7 @@ import {
   formats,
   redisSchema,
 } from '@carrierarr/platform/light';
-import { runnerSchema } from '@carrierarr/runner';
+import { runnerSchema } from '@carrierarr/runner/config';
 import { clientSchema } from '../client/settings.js';
 
 const { ec2Tags, ec2Regions, ec2StatusInterval, ecsCluster, ecsRegions, eventsQueueUrl } = monitorSchema;
