@@ -3,7 +3,9 @@
  *
  *   --agents N      default 5000, each with a connection, a status and a heartbeat each 30 s
  *   --seconds N     how long it is watched once all are there; default 90
- *   --commands N    commands to one real agent, for the time to their first line; default 300, 0 for none
+ *   --commands N    commands to one real agent, for the time to their first line; default 600, 0 for none
+ *   --load-nice N   priority of the pretend agents, default 19, the lowest: elsewhere they have machines of their own, and here must
+ *                   not take turns with what is measured. 0: the same priority as all others
  *
  * Redis, one monitor that leads, a gateway and a runner, each a process of its own as they are shipped; the load is a process of its own,
  * too. CPU and memory are the monitor's, from the kernel.
@@ -20,7 +22,8 @@ const { values: flags } = parseArgs({
   options: {
     agents: { type: 'string', default: '5000' },
     seconds: { type: 'string', default: '90' },
-    commands: { type: 'string', default: '300' },
+    commands: { type: 'string', default: '600' },
+    'load-nice': { type: 'string', default: '19' },
   },
 });
 const [agents, seconds, commands] = [flags.agents, flags.seconds, flags.commands].map(Number);
@@ -62,7 +65,10 @@ const gateway = await start(
 await start(['runner', ...base, '--ops-addr', '127.0.0.1:0', '--without-script'], 'runner takes commands');
 
 const began = performance.now();
-const load = new Child(process.execPath, [
+const load = new Child('nice', [
+  ...['-n', flags['load-nice'], process.execPath],
+  // Else its collector has threads on all cores at once.
+  '--single-threaded-gc',
   'test/bench/agents-load.mjs',
   '--addresses',
   monitor.address,

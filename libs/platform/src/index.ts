@@ -21,5 +21,4 @@ export { type EmbeddedRedis, type EmbeddedRedisOptions, startEmbeddedRedis } fro
 export { checkRedisServer, type RedisServerCheck } from './redis/server-check.js';
 export { type RedisSettings, type RedisTls, redisSettings } from './redis/settings.js';
 export { Seldom } from './seldom.js';
-export { inSlices } from './slices.js';
 export { waitForRedis, type WaitForRedisOptions } from './redis/wait.js';

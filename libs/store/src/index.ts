@@ -20,5 +20,6 @@ export * from './runner-registry.js';
 export * from './store-format.js';
 export * from './target-commands.js';
 export type { HistoryBounds } from './lua/target-script.js';
+export * from './slices.js';
 export * from './worker-freshness.js';
 export * from './worker-status-store.js';

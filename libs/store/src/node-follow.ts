@@ -13,10 +13,11 @@ import {
   withNodeTexts,
 } from './node-records.js';
 import { LISTENING_PAUSE_MS } from './node-registry.js';
+import { Rests } from './slices.js';
 import { replies } from './transaction.js';
 
 /** Nodes that are read at once: making records of more would hold up everything else that the process does. */
-const KEYS_PER_CALL_MAX = 50;
+const KEYS_PER_CALL_MAX = 25;
 
 export class NodeFollow {
   readonly #connection: RedisConnection;
@@ -115,8 +116,11 @@ export class NodeFollow {
       this.#nodes.delete(key);
       this.#reader.forget(key);
     }
-    for (let i = 0; i < changed.length; i += KEYS_PER_CALL_MAX)
+    const rests = new Rests();
+    for (let i = 0; i < changed.length; i += KEYS_PER_CALL_MAX) {
+      if (i > 0) await rests.next();
       await this.#read(changed.slice(i, i + KEYS_PER_CALL_MAX));
+    }
     this.#see('grpc', grpc);
     this.#see('amqp', amqp);
     this.#monitors = new Set(monitors);

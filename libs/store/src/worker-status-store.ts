@@ -6,18 +6,18 @@
  * poll: when a worker was last observed is not in its record, but in the report of its source.
  */
 import { randomBytes } from 'node:crypto';
-import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Keys, SeenWorker, SourceReport, StatusPoint, WorkerRecord } from '@carrierarr/protocol';
 import { sourceReportSchema, workerRecordSchema } from '@carrierarr/protocol';
 import { callScript, type RedisConnection } from './connection.js';
 import { refuseDeposed } from './leadership.js';
+import { Rests } from './slices.js';
 import { replies } from './transaction.js';
 import { withFreshness } from './worker-freshness.js';
 
 /** Records of one call: bounds how long Redis is busy with it. */
 const RECORDS_PER_CALL_MAX = 1_000;
 /** Records that are made of their texts at once: more would hold up everything else that the process does. */
-const RECORDS_PER_TURN = 50;
+const RECORDS_PER_SLICE = 25;
 /** Removals remembered; who knows only an older point gets everything. */
 export const REMOVALS_MAX = 50_000;
 
@@ -120,8 +120,9 @@ export class WorkerStatusStore {
     const reportOf = new Map(sources.map((report) => [report.source, report]));
     const versionOf = pairs(versions);
     const workers: SeenWorker[] = [];
+    const rests = new Rests();
     for (const [i, id] of Object.keys(records).toSorted().entries()) {
-      if (i > 0 && i % RECORDS_PER_TURN === 0) await othersTurn();
+      if (i > 0 && i % RECORDS_PER_SLICE === 0) await rests.next();
       const record = parsed(workerRecordSchema, records[id]);
       if (record === undefined) continue;
       const sight = { version: versionOf.get(id) ?? 0, report: reportOf.get(record.source), seenMs: msOf(seen[id]) };
@@ -150,6 +151,7 @@ export class WorkerStatusStore {
     const versionOf = pairs(changed);
     const ids = [...versionOf.keys()];
     const workers: SeenWorker[] = [];
+    const rests = new Rests();
     if (ids.length > 0) {
       // Read a moment later. What changed or went in between has a later version, and is told with the next delta.
       const [texts, seen] = await Promise.all([
@@ -157,7 +159,7 @@ export class WorkerStatusStore {
         this.#connection.hmget(this.#keys.workersSeen(), ...ids),
       ]);
       for (const [i, id] of ids.entries()) {
-        if (i > 0 && i % RECORDS_PER_TURN === 0) await othersTurn();
+        if (i > 0 && i % RECORDS_PER_SLICE === 0) await rests.next();
         const record = parsed(workerRecordSchema, texts[i]);
         if (record === undefined) continue;
         const sight = { version: versionOf.get(id) ?? 0, report: reportOf.get(record.source), seenMs: msOf(seen[i]) };

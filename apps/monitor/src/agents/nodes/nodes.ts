@@ -2,9 +2,9 @@
  * Nodes as the leader sees them: follows the registry, keeps the rows of workers up to date with what agents say, tells
  * what happens to them, and has the dead ones ended if that is asked for. One for each term.
  */
-import { type Clock, inSlices, type Logger, Seldom } from '@carrierarr/platform';
+import { type Clock, type Logger, Seldom } from '@carrierarr/platform';
 import type { LivenessLimits, NodeRecord, SourceReport, WorkerRecord } from '@carrierarr/protocol';
-import type { NodeFollow, NodeRegistry, StatusChange } from '@carrierarr/store';
+import { inSlices, type NodeFollow, type NodeRegistry, type StatusChange } from '@carrierarr/store';
 import { AGENTS_SOURCE, withAgent, withoutAgent } from './agent-facts.js';
 import type { DeadNodes } from './dead-nodes.js';
 import type { NodesMetrics } from './metrics.js';
