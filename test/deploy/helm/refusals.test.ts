@@ -141,6 +141,11 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
       { 'runner.script.inline': 'a', 'runner.script.existingConfigMap': 'b' },
       'are both set. Keep one of them.',
     ],
+    [
+      'a script for runners without one',
+      { 'runner.config.withoutScript': true, 'runner.script.inline': 'a' },
+      'runner.config.withoutScript is true, but there is a script',
+    ],
     ['an Ingress without a name', { 'ingress.enabled': true }, 'ingress.enabled needs ingress.hosts'],
     ['a route without a Gateway', { 'httpRoute.enabled': true }, 'httpRoute.enabled needs httpRoute.parentRefs'],
     [
@@ -154,6 +159,8 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
   const tls = { ...served, 'agents.grpc.tls.existingSecret': 'tls' };
   const proxied = { ...served, 'agents.grpc.tls.atProxy': true, 'agents.grpc.tokens.existingSecret': 'tokens' };
   const parent = { parentRefs: [{ name: 'public' }] };
+  const insecure = { ...served, 'agents.grpc.insecure': true };
+  const named = { 'networkPolicy.agentsFrom': [{ ipBlock: { cidr: '10.0.0.0/8' } }] };
   test.each([
     ['agents without TLS', served, 'agents.grpc has no TLS: anybody on the way could read'],
     ['tokens without TLS', { ...served, 'agents.grpc.tokens.existingSecret': 't' }, 'agents.grpc has no TLS'],
@@ -165,13 +172,31 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
     ],
     [
       'every machine through a GRPCRoute',
-      { ...served, 'agents.grpc.insecure': true, 'agents.grpcRoute': { enabled: true, ...parent } },
-      'anybody there could pass for a worker and be given its commands',
+      { ...insecure, 'agents.grpcRoute': { enabled: true, ...parent }, ...named },
+      'whoever reaches that proxy could pass for a worker and be given its commands',
     ],
     [
       'every machine through a load balancer',
-      { ...served, 'agents.grpc.insecure': true, 'agents.service.type': 'LoadBalancer' },
+      { ...insecure, 'agents.service.type': 'LoadBalancer' },
       'agents.grpc.insecure lets every machine be an agent',
+    ],
+    [
+      'every machine of every network through a load balancer',
+      {
+        ...insecure,
+        'agents.service': { type: 'LoadBalancer', loadBalancerSourceRanges: ['10.0.0.0/8', '0.0.0.0/0'] },
+      },
+      'not all of them, as 0.0.0.0/0',
+    ],
+    [
+      'every machine through ports of nodes, which know no ranges of a load balancer',
+      { ...insecure, 'agents.service': { type: 'NodePort', loadBalancerSourceRanges: ['10.0.0.0/8'] } },
+      '(agents.service.type=NodePort): anybody there could pass for a worker',
+    ],
+    [
+      'every machine where a policy names some but is not made',
+      { ...insecure, 'agents.service.type': 'NodePort', ...named, 'networkPolicy.enabled': false },
+      'Say which networks agents come from',
     ],
     [
       'insecure beside what is safe',
@@ -239,7 +264,10 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
   test('no way to agents that is safe', async () => {
     expect(await refusal({ ...proxied, 'agents.grpcRoute': { enabled: true, ...parent } })).toBe('');
     expect(await refusal({ ...tls, 'agents.grpc.clientCa.existingSecret': 'ca' })).toBe('');
-    expect(await refusal({ ...served, 'agents.grpc.insecure': true })).toBe('');
+    expect(await refusal(insecure)).toBe('');
+    expect(await refusal({ ...insecure, ...named, 'agents.service.type': 'NodePort' })).toBe('');
+    const ranges = { type: 'LoadBalancer', loadBalancerSourceRanges: ['10.0.0.0/8'] };
+    expect(await refusal({ ...insecure, 'agents.service': ranges })).toBe('');
   });
 
   test('all that is wrong at once', async () => {

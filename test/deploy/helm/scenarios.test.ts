@@ -5,7 +5,7 @@ import { knownSchema } from '../../../apps/cli/src/doctor/schema.js';
 import { gatewaySchema, validateGatewayConfig } from '../../../apps/gateway/src/config.js';
 import { validateAgentsConfig } from '../../../apps/monitor/src/agents/config.js';
 import { monitorSchema } from '../../../apps/monitor/src/monitor-config.js';
-import { runnerSchema } from '../../../apps/runner/src/config.js';
+import { runnerSchema, validateRunnerConfig } from '../../../apps/runner/src/config.js';
 import { helm, helmMissing } from '../../support/deploy-tools.js';
 import {
   CHART,
@@ -114,6 +114,9 @@ describe.skipIf(helmMissing !== undefined)('the chart', { timeout: RENDER_MS }, 
         if (component === 'gateway' && loaded.kind === 'config') {
           validateGatewayConfig(loaded.values as Parameters<typeof validateGatewayConfig>[0]);
         }
+        if (component === 'runner' && loaded.kind === 'config') {
+          validateRunnerConfig(loaded.values as Parameters<typeof validateRunnerConfig>[0]);
+        }
         if (component === 'monitor' && loaded.kind === 'config') {
           validateAgentsConfig(loaded.values as Parameters<typeof validateAgentsConfig>[0]);
         }
@@ -174,7 +177,11 @@ describe.skipIf(helmMissing !== undefined)('the chart', { timeout: RENDER_MS }, 
 });
 
 /** Where scenarios have a RabbitMQ. Its address is in a Secret. */
-const RABBITMQ_PORTS: Readonly<Record<string, number[]>> = { 'agents-route': [5679], 'production-eks': [5671] };
+const RABBITMQ_PORTS: Readonly<Record<string, number[]>> = {
+  'agents-in-use': [5672],
+  'agents-route': [5679],
+  'production-eks': [5671],
+};
 const SCHEMAS = { gateway: gatewaySchema, runner: runnerSchema, monitor: monitorSchema };
 
 const configOf = (objects: KubernetesObject[], component: string): string => {

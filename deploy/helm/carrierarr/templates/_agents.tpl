@@ -13,6 +13,15 @@
 {{- end -}}
 {{- end }}
 
+{{/* "true" if only some networks reach the Service for agents: by its load balancer, or by the policy of the monitors. */}}
+{{- define "carrierarr.agents.isBounded" -}}
+{{- $ranges := .Values.agents.service.loadBalancerSourceRanges -}}
+{{- $from := .Values.networkPolicy.agentsFrom -}}
+{{- $byBalancer := and (eq .Values.agents.service.type "LoadBalancer") $ranges (not (regexMatch `/0("|$)` (toJson $ranges))) -}}
+{{- $byPolicy := and .Values.networkPolicy.enabled $from (not (regexMatch `/0("|$)` (toJson $from))) -}}
+{{- if or $byBalancer $byPolicy -}}true{{- end -}}
+{{- end }}
+
 {{/* Seconds for which a monitor that serves agents goes on before it is told to stop. */}}
 {{- define "carrierarr.monitor.preStopSeconds" -}}
 {{- .Values.agents.grpc.enabled | ternary (int .Values.monitor.preStopSleepSeconds) 0 -}}

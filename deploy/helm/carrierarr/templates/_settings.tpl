@@ -77,8 +77,8 @@ takes longer. Arguments: root, component.
 {{- define "carrierarr.runner.settings" -}}
 {{- $settings := dict
   "opsAddr" (printf ":%d" (int .Values.runner.opsPort))
-  "script" (include "carrierarr.runner.scriptPath" .)
   "shutdownGrace" (printf "%ss" (include "carrierarr.runner.shutdownSeconds" .)) -}}
+{{- if not .Values.runner.config.withoutScript }}{{ $_ := set $settings "script" (include "carrierarr.runner.scriptPath" .) }}{{ end -}}
 {{- toYaml $settings -}}
 {{- end }}
 

@@ -19,8 +19,10 @@
   {{- $problems = append $problems "agents.grpc.clientCa is set, but agents are served without TLS, where nobody shows a certificate. Set agents.grpc.tls.existingSecret, or let agents in by agents.grpc.tokens." -}}
   {{- end -}}
   {{- if $grpc.insecure -}}
-    {{- if include "carrierarr.agents.isPublic" . -}}
-    {{- $problems = append $problems "agents.grpc.insecure lets every machine be an agent, and monitors can be reached from outside of the cluster (agents.grpcRoute, agents.ingress or agents.service.type): anybody there could pass for a worker and be given its commands. Use agents.grpc.tokens or agents.grpc.clientCa, or take away the way in." -}}
+    {{- if $route -}}
+    {{- $problems = append $problems "agents.grpc.insecure lets every machine be an agent, and agents.grpcRoute or agents.ingress leads to the monitors from outside of the cluster: whoever reaches that proxy could pass for a worker and be given its commands. Use agents.grpc.tokens, or let agents in without a proxy, by agents.service.type=LoadBalancer with agents.service.loadBalancerSourceRanges." -}}
+    {{- else if and (include "carrierarr.agents.isPublic" .) (not (include "carrierarr.agents.isBounded" .)) -}}
+    {{- $problems = append $problems (printf "agents.grpc.insecure lets every machine be an agent, and monitors can be reached from outside of the cluster (agents.service.type=%s): anybody there could pass for a worker and be given its commands. Say which networks agents come from, by networkPolicy.agentsFrom or a LoadBalancer's agents.service.loadBalancerSourceRanges (not all of them, as 0.0.0.0/0); or use agents.grpc.tokens or agents.grpc.clientCa." $agents.service.type) -}}
     {{- end -}}
     {{- if and $hasTls (or $hasCa $hasTokens) -}}
     {{- $problems = append $problems "agents.grpc.insecure is set, but TLS and a way to tell agents from others are configured too. Keep one of them." -}}

@@ -117,6 +117,9 @@ values.schema.json.
   {{- if and .inline .existingConfigMap -}}
   {{- $problems = append $problems "runner.script.inline and runner.script.existingConfigMap are both set. Keep one of them." -}}
   {{- end -}}
+  {{- if and $.Values.runner.config.withoutScript (or .inline .existingConfigMap) -}}
+  {{- $problems = append $problems "runner.config.withoutScript is true, but there is a script (runner.script.inline or runner.script.existingConfigMap). Keep one of them." -}}
+  {{- end -}}
 {{- end -}}
 
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
