@@ -47,7 +47,7 @@ export function chartReadme(valuesText, { version, kubeVersion }) {
 
 Made of the comments in \`values.yaml\` by \`npm run docs\`; do not edit.
 
-Version ${version}, for Kubernetes ${kubeVersion.replace('>=', '').replace('-0', '')} or newer and Helm 3.14 or newer. [Install in a
+Version ${version}, for Kubernetes ${kubeVersion.replace('>=', '').replace('-0', '')} or newer and Helm 3.16 or newer. [Install in a
 cluster](../../../docs/how-to/install-in-a-cluster.md) leads through it.
 
 \`\`\`sh

@@ -57,7 +57,8 @@ const SHARED = new Set([
 /** What the chart sets by itself, out of values of its own. */
 const OF_THE_CHART = new Set([
   ...Object.keys(redisSchema),
-  ...['addr', 'gatewayId', 'tokensFile', 'allowAnonymous', 'jwtJwksUrl', 'jwtIssuer', 'jwtAudience', 'jwtSubjectClaim'],
+  ...['addr', 'gatewayId', 'tokensFile', 'allowAnonymous', 'jwtJwksUrl', 'jwtJwksFile'],
+  ...['jwtIssuer', 'jwtAudience', 'jwtSubjectClaim'],
   ...['script', 'runnerId', 'monitorId', 'opsAddr', 'grpcAddr', 'grpcInsecure', 'agentTokensFile'],
   ...['grpcTlsCert', 'grpcTlsKey', 'grpcTlsClientCa', 'rabbitmqUrl', 'rabbitmqVhost'],
 ]);
@@ -255,6 +256,7 @@ export function valuesSchema() {
         anonymous: boolean,
         jwt: object({
           jwksUrl: matching('^(https://.+)?$', 'an address that begins with https://'),
+          jwksFile: object({ existingConfigMap: text, existingSecret: text, key: { type: 'string', minLength: 1 } }),
           ...{ issuer: text, audience: text, subjectClaim: { type: 'string', minLength: 1 } },
         }),
       }),

@@ -177,19 +177,40 @@ const input = (series: Record<string, string>, release = OURS) =>
 
 interface Rule {
   alert: string;
+  expr: string;
   for?: string;
   labels: Record<string, string>;
   annotations: Record<string, string>;
 }
 
 /** What a release has Prometheus evaluate. */
-async function rules(): Promise<Rule[]> {
-  const objects = await render('default', { 'metrics.prometheusRule.enabled': true });
+async function rules(values = {}): Promise<Rule[]> {
+  const objects = await render('default', { 'metrics.prometheusRule.enabled': true, ...values });
   const [group] = find(objects, 'PrometheusRule', 'main-carrierarr').spec['groups'] as { rules: Rule[] }[];
   return group?.rules ?? [];
 }
 /** Path of a file of rules as Prometheus itself reads it. */
 const fileOf = (some: readonly Rule[]) => onDisk(stringify({ groups: [{ name: 'carrierarr', rules: some }] }));
+
+describe.skipIf(helmMissing !== undefined)('the chart', { timeout: RENDER_MS }, () => {
+  test.each([
+    [{}, 600],
+    [{ poll: '5m' }, 1800],
+    [{ poll: '5m', pollMax: '6m' }, 1080],
+    [{ poll: '1h', pollMax: '1h' }, 10_800],
+    // The program takes the longer of the two.
+    [{ poll: '1h', pollMax: '1m' }, 10_800],
+  ])('waits for polls as far apart as %o allow before it calls a source stale', async (config, seconds) => {
+    const stale = (await rules({ 'monitor.config': config })).find(({ alert }) => alert === 'CarrierarrSourceStale');
+    expect(stale?.expr).toContain(` > ${seconds}`);
+    expect(stale?.annotations['summary']).toContain(`more than ${seconds} s old`);
+  });
+
+  test('takes the bound of connections from its settings', async () => {
+    const full = (await rules({ 'gateway.config.connectionsMax': 5000 })).find(({ expr }) => expr.includes('0.8'));
+    expect(full?.expr).toContain('0.8 * 5000');
+  });
+});
 
 describe.skipIf(helmMissing !== undefined || promtoolMissing !== undefined)('Prometheus', () => {
   test(

@@ -1,6 +1,7 @@
 /** What single values do to the objects. */
 import { describe, expect, test } from 'vitest';
 import { helm, helmMissing, readRepository } from '../../support/deploy-tools.js';
+import { compose } from '../compose.js';
 import {
   componentOf,
   COMPONENTS,
@@ -154,13 +155,15 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart', { timeout: RE
     expect(metadata.annotations).toMatchObject(annotations);
   });
 
-  test('routes from outside to /ws, the API and the page, not to metrics and probes', async () => {
+  test('routes from outside to what clients call, not to metrics and readiness', async () => {
     const ingress = find(await render('nginx'), 'Ingress', 'main-carrierarr-gateway').spec as {
       rules?: { http: { paths: { path: string; pathType: string }[] } }[];
     };
     const paths = [
       ['/ws', 'Exact'],
       ['/', 'Exact'],
+      ['/health', 'Exact'],
+      ['/version', 'Exact'],
       ['/api', 'Prefix'],
     ];
     expect(ingress.rules?.[0]?.http.paths.map(({ path, pathType }) => [path, pathType])).toEqual(paths);
@@ -169,9 +172,49 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart', { timeout: RE
     };
     expect(route.rules?.map(({ matches }) => matches.map(({ path }) => `${path.type} ${path.value}`))).toEqual([
       ['Exact /ws'],
-      ['Exact /', 'PathPrefix /api'],
+      ['Exact /', 'Exact /health', 'Exact /version', 'PathPrefix /api'],
     ]);
     expect(route.rules?.map(({ timeouts }) => timeouts)).toEqual([{ request: '0s' }, undefined]);
+  });
+
+  test('serves an example page that is in the images, as compose.yaml does, unless it is told not to', async () => {
+    const pageOf = (objects: KubernetesObject[]) =>
+      /^page: (.*)$/m.exec(find(objects, 'ConfigMap', 'main-carrierarr-gateway').data?.['config.yaml'] ?? '')?.[1];
+    const page = pageOf(await render()) ?? '';
+    expect(page).toMatch(/^\/opt\/carrierarr\/examples\//);
+    expect(readRepository(page.replace('/opt/carrierarr/', ''))).toContain('<html');
+    expect(compose.services['gateway']?.environment?.['CARRIERARR_PAGE']).toBe(page);
+    expect(readRepository('deploy/images/assemble.mjs')).toContain("'examples'");
+    expect(pageOf(await render('default', { 'gateway.config.page': null }))).toBeUndefined();
+  });
+
+  test('lets gateways read keys of JSON Web Tokens from a ConfigMap or a Secret, whole, so that they see new ones', async () => {
+    const jwksOf = async (scenario: string) => {
+      const { spec, container } = podOf(await render(scenario), 'gateway');
+      const mount = container.volumeMounts?.find(({ name }) => name === 'jwks');
+      return [mount, spec.volumes?.find(({ name }) => name === 'jwks')];
+    };
+    const mount = { name: 'jwks', mountPath: '/etc/carrierarr/jwks', readOnly: true };
+    const ofKey = (key: string) => ({ items: [{ key, path: 'jwks.json' }] });
+    expect(await jwksOf('nginx')).toEqual([
+      mount,
+      { name: 'jwks', configMap: { name: 'identity-keys', ...ofKey('keys.json') } },
+    ]);
+    expect(await jwksOf('traefik')).toMatchObject([
+      mount,
+      { name: 'jwks', secret: { secretName: 'identity-keys', ...ofKey('jwks.json') } },
+    ]);
+    const settings = find(await render('traefik'), 'ConfigMap', 'main-carrierarr-gateway').data?.['config.yaml'];
+    expect(settings).toContain('jwtJwksFile: /etc/carrierarr/jwks/jwks.json');
+  });
+
+  test.each(['default', 'production-eks'])('gives a runner of %s memory for all commands at once', async (scenario) => {
+    const objects = await render(scenario);
+    const settings = find(objects, 'ConfigMap', 'main-carrierarr-runner').data?.['config.yaml'] ?? '';
+    const limit = podOf(objects, 'runner').container.resources?.limits?.['memory'] ?? '';
+    const mebibytes = Number(/^(\d+)Gi$/.exec(limit)?.[1]) * 1024;
+    // The runner, its spool, and the AWS CLI for each.
+    expect(150 + 64 + Number(/^concurrency: (\d+)$/m.exec(settings)?.[1]) * 100).toBeLessThanOrEqual(mebibytes);
   });
 
   test('serves no agents unless it is asked to', async () => {

@@ -31,6 +31,15 @@ values.schema.json knows them all, so that a misspelt one stops at `helm install
 {{- hasKey $config "shutdownGrace" | ternary (include "carrierarr.seconds" ($config.shutdownGrace | default "0")) $longest -}}
 {{- end }}
 
+{{/* Longest time between two polls of a source, s: of one in which nothing has changed for long. */}}
+{{- define "carrierarr.monitor.pollSecondsMax" -}}
+{{- $config := .Values.monitor.config -}}
+{{- $poll := include "carrierarr.secondsOf" (dict "config" $config "key" "poll" "default" "30s") | int64 -}}
+{{- $longest := mul 2 $poll -}}
+{{- with $config.pollMax }}{{ $longest = include "carrierarr.seconds" . | int64 }}{{ end -}}
+{{- max $poll $longest -}}
+{{- end }}
+
 {{/*
 Grace period of a component's pods: what its program may take after SIGTERM, and a margin in which it says why when it
 takes longer. Arguments: root, component.
@@ -64,8 +73,9 @@ takes longer. Arguments: root, component.
 {{- if $auth.anonymous }}{{ $_ := set $settings "allowAnonymous" true }}{{ end -}}
 {{- if include "carrierarr.auth.secretName" . }}{{ $_ := set $settings "tokensFile" "/etc/carrierarr/auth/tokens" }}{{ end -}}
 {{- with $auth.jwt -}}
-  {{- if .jwksUrl -}}
-    {{- $_ := set $settings "jwtJwksUrl" .jwksUrl -}}
+  {{- if .jwksUrl }}{{ $_ := set $settings "jwtJwksUrl" .jwksUrl }}{{ end -}}
+  {{- if include "carrierarr.auth.hasJwksFile" $ }}{{ $_ := set $settings "jwtJwksFile" "/etc/carrierarr/jwks/jwks.json" }}{{ end -}}
+  {{- if include "carrierarr.auth.hasJwt" $ -}}
     {{- $_ := set $settings "jwtIssuer" .issuer -}}
     {{- $_ := set $settings "jwtAudience" .audience -}}
     {{- $_ := set $settings "jwtSubjectClaim" .subjectClaim -}}

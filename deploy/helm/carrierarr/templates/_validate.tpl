@@ -6,21 +6,30 @@ values.schema.json.
 {{- $problems := list -}}
 {{- $auth := .Values.auth -}}
 {{- $redis := .Values.redis -}}
+{{- $hasJwt := include "carrierarr.auth.hasJwt" . -}}
 
 {{- if and $auth.anonymous (include "carrierarr.isPublic" .) -}}
 {{- $problems = append $problems "auth.anonymous lets everybody in, and gateways can be reached from outside of the cluster (ingress, httpRoute or gateway.service.type): anybody there could run commands on your workers. Give clients tokens (auth.anonymous=false), or take away the way in." -}}
 {{- end -}}
-{{- if and $auth.anonymous (or $auth.existingSecret $auth.jwt.jwksUrl) -}}
+{{- if and $auth.anonymous (or $auth.existingSecret $hasJwt) -}}
 {{- $problems = append $problems "auth.anonymous lets everybody in, but tokens are configured too (auth.existingSecret or auth.jwt). Keep one of them." -}}
 {{- end -}}
-{{- if not (or $auth.anonymous $auth.existingSecret $auth.generateToken $auth.jwt.jwksUrl) -}}
+{{- if not (or $auth.anonymous $auth.existingSecret $auth.generateToken $hasJwt) -}}
 {{- $problems = append $problems "Nobody could connect: set auth.existingSecret, auth.jwt or auth.generateToken=true, or say auth.anonymous=true if the network decides who gets in." -}}
 {{- end -}}
-{{- if and $auth.jwt.jwksUrl (not (and $auth.jwt.issuer $auth.jwt.audience)) -}}
-{{- $problems = append $problems "auth.jwt.jwksUrl needs auth.jwt.issuer and auth.jwt.audience: without them tokens that are meant for other programs would be accepted." -}}
+{{- if and $hasJwt (not (and $auth.jwt.issuer $auth.jwt.audience)) -}}
+{{- $problems = append $problems "auth.jwt needs auth.jwt.issuer and auth.jwt.audience: without them tokens that are meant for other programs would be accepted." -}}
 {{- end -}}
-{{- if and (not $auth.jwt.jwksUrl) (or $auth.jwt.issuer $auth.jwt.audience) -}}
-{{- $problems = append $problems "auth.jwt.issuer or auth.jwt.audience is set, but no keys: add auth.jwt.jwksUrl." -}}
+{{- if and (not $hasJwt) (or $auth.jwt.issuer $auth.jwt.audience) -}}
+{{- $problems = append $problems "auth.jwt.issuer or auth.jwt.audience is set, but no keys: add auth.jwt.jwksUrl or auth.jwt.jwksFile." -}}
+{{- end -}}
+{{- if and $auth.jwt.jwksUrl (include "carrierarr.auth.hasJwksFile" .) -}}
+{{- $problems = append $problems "auth.jwt.jwksUrl and auth.jwt.jwksFile are both set. Keep one of them." -}}
+{{- end -}}
+{{- with $auth.jwt.jwksFile -}}
+  {{- if and .existingConfigMap .existingSecret -}}
+  {{- $problems = append $problems "auth.jwt.jwksFile.existingConfigMap and auth.jwt.jwksFile.existingSecret are both set. Keep one of them." -}}
+  {{- end -}}
 {{- end -}}
 
 {{- $hasExternal := or $redis.external.url $redis.external.nodes $redis.external.existingSecret -}}
