@@ -121,6 +121,54 @@ describe('an execution that another runs', () => {
     expect(await one.client.records.get(one.id)).toMatchObject({ outcome: 'succeeded' });
   });
 
+  it('is not held for lost because a renewal is answered right after its own ending', async () => {
+    const one = await claimed(begins);
+    const { store } = one.client;
+    const finish = store.finish.bind(store);
+    vi.spyOn(store, 'finish').mockImplementation(async (...args) => {
+      const answer = await finish(...args);
+      // Both answers were in one packet: this one is seen as soon as that one has been.
+      void Promise.resolve()
+        .then(() => undefined)
+        .then(() => one.running.onFenced());
+      return answer;
+    });
+    one.run.end({ code: 0 });
+    await one.ended;
+    expect((await one.metrics.fenced.get()).values[0]?.value).toBe(0);
+  });
+
+  it('is not held for lost because its ending was carried out without an answer', async () => {
+    const one = await claimed(begins);
+    const { store } = one.client;
+    const finish = store.finish.bind(store);
+    const asked = vi.spyOn(store, 'finish').mockImplementationOnce(async (...args) => {
+      await finish(...args);
+      throw new Error('the connection broke');
+    });
+    one.run.end({ code: 0 });
+    await vi.waitFor(() => expect(asked).toHaveBeenCalledOnce());
+    await vi.waitFor(() => expect(one.clock.pendingTimers).toBe(1));
+    expect(await store.renew('w', one.running.fence)).toEqual({ kind: 'fenced' });
+    one.running.onFenced();
+    one.clock.advance(60_000);
+    await one.ended;
+    expect((await one.metrics.fenced.get()).values[0]?.value).toBe(0);
+    expect(await one.client.records.get(one.id)).toMatchObject({ outcome: 'succeeded' });
+  });
+
+  it('that another holds for lost while its ending is asked for is told so once', async () => {
+    const one = await claimed(begins);
+    const { store } = one.client;
+    await one.begun();
+    const lease = await store.lease('w');
+    if (lease === undefined) throw new Error('It has no lease.');
+    expect(await store.reap(lease, 0)).toBe('lost');
+    one.run.end({ code: 0 });
+    expect(await one.ended).toBe(false);
+    expect((await one.metrics.fenced.get()).values[0]?.value).toBe(1);
+  });
+
   it('is lost when its executor says so, whatever is asked of it after that', async () => {
     const one = await claimed(begins);
     const task = await one.task;

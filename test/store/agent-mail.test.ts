@@ -34,7 +34,8 @@ it('leads a command to its result', async () => {
   expect(await m.answer('x1', 7, result)).toBe('ok');
   expect(await m.look('x1')).toEqual({ kind: 'ended', result });
   expect(await m.answer('x1', 7, result)).toBe('repeated');
-  await m.remove('x1', 7);
+  expect(await m.remove('x1', 7)).toBe(true);
+  expect(await m.remove('x1', 7)).toBe(false);
   expect(await m.look('x1')).toEqual({ kind: 'gone' });
   expect(await m.answer('x1', 7, result)).toBe('gone');
   expect(await connection.keys('*mail*')).toEqual([]);
@@ -62,7 +63,7 @@ it('takes no answer with another fence, and removes nothing of another fence', a
   await m.put('n1', request);
   expect(await m.answer('x1', 6, result)).toBe('gone');
   expect(await m.accepted('x1', 6)).toBe(false);
-  await m.remove('x1', 6);
+  expect(await m.remove('x1', 6)).toBe(false);
   expect(await m.look('x1')).toMatchObject({ kind: 'under-way' });
 });
 

@@ -72,7 +72,7 @@ export class RunningExecution implements LeaseHolder {
   /** Of output that did not pass through the spool. */
   #foreign: ForeignOutput | undefined;
   #isFenced = false;
-  /** Its outcome is on its way to Redis. */
+  /** Its outcome is on its way to Redis, or there: until it is let go of a renewal may be answered after that. */
   #isFinishing = false;
   #isAbandoned = false;
   #isOutOfTouch = false;
@@ -147,7 +147,7 @@ export class RunningExecution implements LeaseHolder {
   }
 
   onFenced(): void {
-    // A renewal that its own ending has overtaken is answered so, too. If it is really fenced, the ending is told.
+    // A renewal that its own ending has overtaken is answered so, too. If it is really fenced, the answer to that tells it.
     if (this.#isFenced || this.#isFinishing) return;
     this.#isFenced = true;
     this.#o.metrics.fenced.inc();
@@ -281,9 +281,8 @@ export class RunningExecution implements LeaseHolder {
       try {
         this.#isFinishing = true;
         answer = await store.finish(this.target, this.execution, this.fence, ending);
-        this.#isFinishing = false;
       } catch (error) {
-        this.#isFinishing = false;
+        // It may have been carried out all the same: the next answer tells.
         if (attempt === 0)
           logger.warn({ err: error, execution: this.execution }, 'outcome not written yet; trying again');
         const delayMs = backoffMs({ attempt: attempt++, baseMs: FINISH_RETRY_BASE_MS, capMs: FINISH_RETRY_CAP_MS });
@@ -292,10 +291,12 @@ export class RunningExecution implements LeaseHolder {
       }
       switch (answer.kind) {
         case 'hole':
+          this.#isFinishing = false;
           if (this.#foreign === undefined) this.#spool.rewind(answer.known);
           else this.#acceptLoss(this.#foreign, answer.known);
           continue;
         case 'fenced':
+          this.#isFinishing = false;
           this.onFenced();
           return false;
         case 'ok':

@@ -101,9 +101,10 @@ export class AgentMail {
     await this.#call('carrierarrMailKill', execution, [execution, this.#keys.agentMailChannel()]);
   }
 
-  /** Nobody waits for it any more: an agent that still runs it is told to end it. */
-  async remove(execution: string, fence: number): Promise<void> {
-    await this.#call('carrierarrMailRemove', execution, [execution, fence, this.#keys.agentMailChannel()]);
+  /** Nobody waits for it any more: an agent that still runs it is told to end it. False: it was gone already. */
+  async remove(execution: string, fence: number): Promise<boolean> {
+    const own = [execution, fence, this.#keys.agentMailChannel()];
+    return (await this.#call('carrierarrMailRemove', execution, own))[0] === 'removed';
   }
 
   /** To be called before a command is written to a stream. `mayRepeat`: the agent runs it once, however often it comes. */

@@ -293,9 +293,10 @@ export class MailCarrier {
   }
 
   async #drop(execution: string, fence: number): Promise<void> {
+    // Its runner may have taken it away since it was read, having seen it end.
+    if (!(await this.#o.mail.remove(execution, fence))) return;
     this.#o.metrics.mailDropped.inc();
-    this.#o.logger.warn({ execution }, 'nobody waits for this command of an agent any more: dropping it');
-    await this.#o.mail.remove(execution, fence);
+    this.#o.logger.warn({ execution }, 'nobody waited for this command of an agent any more: dropped it');
   }
 
   #sendAwayIfOutOfReach(): void {

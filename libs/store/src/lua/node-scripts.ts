@@ -329,14 +329,14 @@ redis.call('SREM', OPEN, ARGV[1])
 return {'withdrawn'}
 `;
 
-/** KEYS as above. ARGV 1 execution · 2 fence · 3 channel. Returns {'ok'}. */
+/** KEYS as above. ARGV 1 execution · 2 fence · 3 channel. Returns {'removed'} | {'gone'}. */
 const MAIL_REMOVE = `${MAIL}
 local mail = redis.call('HMGET', MAIL, 'fence', 'node')
-if mail[1] and mail[1] ~= ARGV[2] then return {'ok'} end
+if mail[1] and mail[1] ~= ARGV[2] then return {'gone'} end
 redis.call('DEL', MAIL)
 redis.call('SREM', OPEN, ARGV[1])
 if mail[2] then redis.call('SPUBLISH', ARGV[3], ARGV[1] .. ' ' .. mail[2]) end
-return {'ok'}
+return {mail[1] and 'removed' or 'gone'}
 `;
 
 /** What ioredis' `defineCommand` needs, by the name of the method it makes. */
