@@ -65,6 +65,15 @@ it('doctor tells of messages that nobody gets round to, and of a user that may n
   const there = (messages: number, consumers: number) =>
     judgeDeclared('queue q', { kind: 'there', messages, consumers }).level;
   expect([there(1_000, 1), there(1_001, 1), there(0, 0)]).toEqual(['ok', 'warn', 'warn']);
+  // All monitors read, not only the one that leads.
+  for (const [messages, consumers] of [
+    [5, 0],
+    [1_001, 2],
+  ] as const) {
+    const { advice } = judgeDeclared('queue q', { kind: 'there', messages, consumers });
+    expect(advice).toMatch(/monitors? with --rabbitmq-url/);
+    expect(advice).not.toMatch(/leading|one that leads/);
+  }
   expect(judgeDeclared('queue q', { kind: 'forbidden' }).advice).toContain('permissions');
   expect(judgeConnection('v', new Error('getaddrinfo EAI_AGAIN')).level).toBe('fail');
 });

@@ -39,13 +39,13 @@ export function judgeDeclared(what: string, declared: Declared): Finding {
       if (consumers === 0) {
         return warn(
           `Nobody reads the ${what}; ${messages} messages wait.`,
-          'Is a monitor with --rabbitmq-url running? The one that leads reads.',
+          'Is a monitor with --rabbitmq-url running? Each of them reads, whether it leads or not.',
         );
       }
       if ((messages ?? 0) > BACKLOG) {
         return warn(
           `${messages} messages wait in the ${what}.`,
-          'Its reader does not keep up: look at the leading monitor, and at Redis.',
+          'Its readers do not keep up: look at all monitors with --rabbitmq-url, and at Redis; or start one more.',
         );
       }
       return ok(
