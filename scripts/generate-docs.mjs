@@ -145,7 +145,7 @@ async function metrics() {
   const shared = createMetrics({ program: 'docs', version: version(), hasProcessMetrics: false });
   return `# Metrics
 
-Generated from the programs; do not edit. A gateway serves them at \`/metrics\` of its address, runners and
+Generated from the programs; do not edit. A gateway serves them at \`/metrics\` of its address (of \`--ops-addr\`, if that is set), runners and
 monitors at \`/metrics\` of \`--ops-addr\`, an agent at that of \`--health-port\`, in the format of Prometheus. Beside these there are the usual ones of a Node.js process (\`process_*\`,
 \`nodejs_*\`).
 

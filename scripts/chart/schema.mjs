@@ -167,7 +167,7 @@ const redis = object({
 const gateway = object({
   ...component,
   config: own(gatewaySchema),
-  port: whole(1024, 65_535),
+  ...{ port: whole(1024, 65_535), opsPort: whole(1024, 65_535) },
   service,
   autoscaling: object({
     enabled: boolean,

@@ -49,7 +49,7 @@ describe('the OpenAPI document', () => {
 
   it('has the routes that the gateway has', () => {
     // Made, never called: what they would need is not there.
-    const config = { page: 'page.html', commandsPerSecond: 1, commandsBurst: 1 };
+    const config = { page: 'page.html', opsAddr: null, commandsPerSecond: 1, commandsBurst: 1 };
     const routes = createRoutes({ config } as RouteDependencies);
     const paths = openApiDocument('1.2.3')['paths'] as Record<string, Record<string, { security?: unknown[] }>>;
     const documented = Object.entries(paths).flatMap(([path, operations]) =>

@@ -46,6 +46,13 @@ export const gatewaySchema = defineSchema({
     format: formats.address,
     default: '127.0.0.1:8090',
   },
+  opsAddr: {
+    doc: 'Where to serve /ready and /metrics, beside /health and /version, instead of at --addr. They need no authentication.',
+    format: formats.address,
+    default: null,
+    // That variable is for runners and monitors, and set in the image that has all in one.
+    env: null,
+  },
   gatewayId: {
     doc: 'Name of this gateway in records and logs, unique among gateways. Made from the host name when not set.',
     format: formats.textMatching(/^[A-Za-z0-9._-]{1,128}$/, '1 to 128 letters, digits, dots, dashes or underscores'),
@@ -224,7 +231,12 @@ export function historyBoundsOf(config: ConfigValues<typeof historySchema>): His
  * problem found.
  */
 export function validateGatewayConfig(config: GatewayConfig, program = 'carrierarr gateway'): void {
-  const problems = [...accessProblems(config), ...jwtProblems(config), ...boundProblems(config)];
+  const problems = [
+    ...accessProblems(config),
+    ...jwtProblems(config),
+    ...addressProblems(config),
+    ...boundProblems(config),
+  ];
   if (problems.length > 0) throw new ConfigError(program, problems);
 }
 
@@ -282,6 +294,13 @@ function jwtProblems({ jwtJwksUrl, jwtJwksFile, jwtIssuer, jwtAudience }: Access
     }
   }
   return problems;
+}
+
+function addressProblems({ addr, opsAddr }: Pick<GatewayConfig, 'addr' | 'opsAddr'>): ConfigProblem[] {
+  if (opsAddr === null || opsAddr.port === 0 || opsAddr.port !== addr.port) return [];
+  if (opsAddr.host !== addr.host && opsAddr.host !== '' && addr.host !== '') return [];
+  const message = `\`-addr\` and \`--ops-addr\` both have port ${addr.port}. Give \`--ops-addr\` another one, or leave it out to serve all at \`-addr\`.`;
+  return [{ key: 'opsAddr', message }];
 }
 
 function boundProblems(config: GatewayConfig): ConfigProblem[] {

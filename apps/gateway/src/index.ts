@@ -3,7 +3,7 @@
  * gateway could not rebuild from Redis.
  */
 import type { Clock, Component, Logger, Readiness, RedisSettings, Registry } from '@carrierarr/platform';
-import { createRedis, printAddress, sleep, version, waitForRedis } from '@carrierarr/platform';
+import { createRedis, OpsServer, printAddress, sleep, version, waitForRedis } from '@carrierarr/platform';
 import { Keys } from '@carrierarr/protocol';
 import {
   checkStoreFormat,
@@ -194,6 +194,10 @@ export function createGateway(options: GatewayOptions): Gateway {
     wakeOn: (target, onChange) => fanout.wakeOn(target, onChange),
   });
   const listener = new Listener(app, config.addr, clock);
+  const ops =
+    config.opsAddr === null
+      ? undefined
+      : new OpsServer({ addr: config.opsAddr, readiness, metrics, version: version(), logger, flags: '--ops-addr' });
 
   return {
     name: 'gateway',
@@ -220,8 +224,10 @@ export function createGateway(options: GatewayOptions): Gateway {
         await Promise.race([follow.start(), sleep(clock, FOLLOW_START_MS)]);
         endpoint.start();
         await listener.listen();
+        // Nobody is told that it is ready before it listens.
+        await ops?.start();
       } catch (error) {
-        this.abandon();
+        await this.abandon();
         throw error;
       }
       logger.info({ address: printAddress(listener.address), gateway: gatewayId }, 'gateway listens');
@@ -235,10 +241,10 @@ export function createGateway(options: GatewayOptions): Gateway {
       listener.close();
       http.stop();
       await endpoint.drain(config.drainSpread, Math.max(0, end - clock.monotonicMs()));
-      this.abandon();
+      await this.abandon();
     },
     /** Lets go of everything at once. */
-    abandon() {
+    async abandon() {
       http.stop();
       endpoint.stop();
       fanout.stop();
@@ -252,6 +258,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       connection.disconnect();
       subscriber?.disconnect();
       resourceSubscriber.disconnect();
+      await ops?.stop();
     },
-  } as Gateway & { abandon(): void };
+  } as Gateway & { abandon(): Promise<void> };
 }

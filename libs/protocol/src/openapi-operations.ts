@@ -110,12 +110,13 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     ...{ method: 'get', path: '/ready', id: 'ready', isOpen: true },
-    summary: 'Whether the gateway can do its job now: Redis answers, output arrives, and it is not shutting down.',
+    summary:
+      'Whether the gateway can do its job now: Redis answers, output arrives, and it is not shutting down. With `--ops-addr` only there.',
     answers: { 200: ['It can.', 'Readiness'], 503: ['It cannot; the checks say why.', 'Readiness'] },
   },
   {
     ...{ method: 'get', path: '/metrics', id: 'metrics', isOpen: true },
-    summary: 'Metrics in the format of Prometheus.',
+    summary: 'Metrics in the format of Prometheus. With `--ops-addr` only there.',
     answers: { 200: ['All of them.', { 'text/plain': 'Prometheus text format.' }] },
   },
   {

@@ -217,6 +217,30 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart', { timeout: RE
     expect(150 + 64 + Number(/^concurrency: (\d+)$/m.exec(settings)?.[1]) * 100).toBeLessThanOrEqual(mebibytes);
   });
 
+  test('leads probes and who scrapes to a port of gateways to which the public Service does not lead', async () => {
+    const objects = await render('redis-url-secret', { 'metrics.podMonitor.enabled': true });
+    const { container } = podOf(objects, 'gateway');
+    const probes = [container.startupProbe, container.livenessProbe, container.readinessProbe];
+    expect(probes.map((probe) => probe?.httpGet?.port)).toEqual(['ops', 'ops', 'ops']);
+    const targetsOf = (name: string) =>
+      find(objects, 'Service', name).spec.ports?.map(({ port, targetPort }) => [port, targetPort]);
+    expect(targetsOf('main-carrierarr-gateway')).toEqual([[80, 'http']]);
+    expect(targetsOf('main-carrierarr-gateway-internal')).toEqual([[9091, 'ops']]);
+    expect(find(objects, 'PodMonitor', 'main-carrierarr').spec['podMetricsEndpoints']).toMatchObject([{ port: 'ops' }]);
+  });
+
+  test('lets clients to where they belong, and who scrapes to metrics', async () => {
+    const from = [{ ipBlock: { cidr: '10.0.0.0/8' } }];
+    const objects = await render('default', { 'networkPolicy.gatewayFrom': from });
+    const rules = find(objects, 'NetworkPolicy', 'main-carrierarr-gateway').spec.ingress ?? [];
+    const who = rules.map((rule) => [rule.ports?.map(({ port }) => port), JSON.stringify(rule.from)]);
+    expect(who).toEqual([
+      [['http'], expect.stringMatching(/10\.0\.0\.0.*"test"/)],
+      [['ops'], expect.stringContaining('monitoring')],
+    ]);
+    expect(who[0]?.[1]).not.toContain('monitoring');
+  });
+
   test('serves no agents unless it is asked to', async () => {
     const objects = await render();
     expect(find(objects, 'ConfigMap', 'main-carrierarr-monitor').data?.['config.yaml']).toContain('grpcAddr: "off"');

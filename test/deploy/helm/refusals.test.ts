@@ -86,6 +86,7 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
       'existingConfigMap and auth.jwt.jwksFile.existingSecret are both set',
     ],
     ['an issuer without keys', { 'auth.jwt.issuer': 'https://id.example' }, 'add auth.jwt.jwksUrl'],
+    ['one port of gateways twice', { 'gateway.port': 9091 }, 'gateway.port and gateway.opsPort are both 9091'],
     ['two Redis', { 'redis.external.url': 'redis://a.example:6379' }, 'Set redis.bundled.enabled=false'],
     ['no Redis', external, 'There is no Redis: set redis.external.url'],
     [

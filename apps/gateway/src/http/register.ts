@@ -37,7 +37,10 @@ import { json, type Route } from './route.js';
 import { clientKey, createRoutes, limitRate } from './routes.js';
 
 export interface HttpDependencies {
-  config: Pick<GatewayConfig, 'page' | 'messageBytesMax' | 'commandsPerSecond' | 'commandsBurst' | 'messagesPerSecond'>;
+  config: Pick<
+    GatewayConfig,
+    'page' | 'opsAddr' | 'messageBytesMax' | 'commandsPerSecond' | 'commandsBurst' | 'messagesPerSecond'
+  >;
   guard: Guard;
   commands: Commands;
   history: ExecutionHistory;

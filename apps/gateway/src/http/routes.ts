@@ -29,7 +29,7 @@ import { type Call, json, jsonText, type Route } from './route.js';
 const TARGETS_MAX = 1_000;
 
 export interface RouteDependencies {
-  config: Pick<GatewayConfig, 'page' | 'commandsPerSecond' | 'commandsBurst'>;
+  config: Pick<GatewayConfig, 'page' | 'opsAddr' | 'commandsPerSecond' | 'commandsBurst'>;
   commands: Commands;
   history: ExecutionHistory;
   status: StatusFeed;
@@ -61,15 +61,12 @@ export function createRoutes(dependencies: RouteDependencies): Route[] {
   ];
 }
 
-/** `/health`, `/ready`, `/metrics` and `/version` are open: probes and scrapers have no tokens, and they tell no more than counts. */
+/**
+ * `/health`, `/ready`, `/metrics` and `/version` are open: probes and scrapers have no tokens, and they tell no more than counts. Where
+ * there is an address for operators, `/ready` and `/metrics` are there alone.
+ */
 function operationRoutes({ config, readiness, metrics, clientCount, status }: RouteDependencies): Route[] {
-  const routes: Route[] = [
-    {
-      method: 'GET',
-      path: '/health',
-      isOpen: true,
-      answer: () => json(200, { status: 'healthy', clients: clientCount() }),
-    },
+  const inside: Route[] = [
     {
       method: 'GET',
       path: '/ready',
@@ -89,6 +86,15 @@ function operationRoutes({ config, readiness, metrics, clientCount, status }: Ro
         body: await metrics.metrics(),
       }),
     },
+  ];
+  const routes: Route[] = [
+    {
+      method: 'GET',
+      path: '/health',
+      isOpen: true,
+      answer: () => json(200, { status: 'healthy', clients: clientCount() }),
+    },
+    ...(config.opsAddr === null ? inside : []),
     { method: 'GET', path: '/version', isOpen: true, answer: () => json(200, { version: version() }) },
     {
       method: 'GET',

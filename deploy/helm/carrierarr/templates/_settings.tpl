@@ -69,7 +69,7 @@ takes longer. Arguments: root, component.
 
 {{- define "carrierarr.gateway.settings" -}}
 {{- $auth := .Values.auth -}}
-{{- $settings := dict "addr" (printf ":%d" (int .Values.gateway.port)) -}}
+{{- $settings := dict "addr" (printf ":%d" (int .Values.gateway.port)) "opsAddr" (printf ":%d" (int .Values.gateway.opsPort)) -}}
 {{- if $auth.anonymous }}{{ $_ := set $settings "allowAnonymous" true }}{{ end -}}
 {{- if include "carrierarr.auth.secretName" . }}{{ $_ := set $settings "tokensFile" "/etc/carrierarr/auth/tokens" }}{{ end -}}
 {{- with $auth.jwt -}}

@@ -82,6 +82,9 @@ values.schema.json.
   {{- end -}}
 {{- end -}}
 
+{{- if eq (int .Values.gateway.port) (int .Values.gateway.opsPort) -}}
+{{- $problems = append $problems (printf "gateway.port and gateway.opsPort are both %d. They need a port each." (int .Values.gateway.port)) -}}
+{{- end -}}
 {{- $gateway := .Values.gateway.config -}}
 {{- $drain := add (include "carrierarr.secondsOf" (dict "config" $gateway "key" "drainDelay" "default" "5s")) (include "carrierarr.secondsOf" (dict "config" $gateway "key" "drainSpread" "default" "10s")) -}}
 {{- $stop := include "carrierarr.gateway.stopSeconds" . | int64 -}}
