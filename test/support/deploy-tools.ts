@@ -59,6 +59,9 @@ export const isClusterForTests: boolean = process.env['CLUSTER_FOR_TESTS'] === '
  */
 export const clusterImages: string | undefined = process.env['CLUSTER_IMAGES'] || undefined;
 
+/** The tag under which they have the images of the previous release beside those; undefined if they have none. */
+export const previousTag: string | undefined = process.env['CLUSTER_PREVIOUS_TAG'] || undefined;
+
 /** Why no release can be run there; undefined if one can. */
 export const podsMissing: string | undefined =
   clusterMissing ??

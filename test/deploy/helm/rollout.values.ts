@@ -93,9 +93,9 @@ const agent = (tag: string) => ({
   },
 });
 
-/** `tag`: the version of the images. */
-export const rolloutValues = (tag: string) => ({
-  image: { registry: clusterImages === 'loaded' ? '' : clusterImages },
+/** `tag`: the version of the images. Without an agent nothing serves any. */
+export const rolloutValues = ({ tag, hasAgent }: { tag: string; hasAgent: boolean }) => ({
+  image: { registry: clusterImages === 'loaded' ? '' : clusterImages, tag },
   gateway: { service: { type: 'NodePort' }, resources },
   runner: {
     script: { existingConfigMap: 'witness', key: 'witness.sh' },
@@ -109,8 +109,8 @@ export const rolloutValues = (tag: string) => ({
   },
   monitor: { resources },
   redis: { bundled: { resources } },
-  agents: { grpc: { enabled: true, tls: { atProxy: true }, tokens: { existingSecret: AGENTS_SECRET } } },
+  agents: { grpc: { enabled: hasAgent, tls: { atProxy: true }, tokens: { existingSecret: AGENTS_SECRET } } },
   // The witness knows no `status`.
   tests: { command: ['exit', 'helm-test', '0'] },
-  extraManifests: [claim, agent(tag)],
+  extraManifests: [claim, ...(hasAgent ? [agent(tag)] : [])],
 });
