@@ -127,3 +127,38 @@ it('does not take a clock that is set for idleness', async () => {
   expect(one.offs).toEqual([]);
   expect(one.watch.idleMs).toBe(2 * MINUTE);
 });
+
+it('does not power off because of time in which no agent ran', async () => {
+  const folder = temporaryFolder('agent-');
+  const one = await made(folder, 30 * MINUTE);
+  await pass(one, MINUTE);
+  await one.watch.stop();
+  one.clock.advance(40 * MINUTE);
+  const next = await made(folder, 30 * MINUTE, one.clock);
+  await pass(next, 20 * MINUTE);
+  expect(next.offs).toEqual([]);
+  await pass(next, 10 * MINUTE);
+  expect(next.offs[0]).toBe(30 * MINUTE);
+});
+
+it('does not power off because of time in which the process stood still', async () => {
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
+  await pass(one, MINUTE);
+  // As when a machine sleeps whose monotonic clock goes on: timers that fell due meanwhile fire once.
+  const awoke = one.clock.monotonicMs() + 60 * MINUTE;
+  one.clock.monotonicMs = () => awoke;
+  await one.watch.look();
+  expect(one.offs).toEqual([]);
+});
+
+it('has it on disk soon that the machine is busy again', async () => {
+  const folder = temporaryFolder('agent-');
+  const one = await made(folder, 30 * MINUTE);
+  await pass(one, 29 * MINUTE);
+  one.watch.touch();
+  await pass(one, LOOK_EVERY_MS);
+  // No stop: the process was killed.
+  const next = await made(folder, 30 * MINUTE, one.clock);
+  await pass(next, 25 * MINUTE);
+  expect(next.offs).toEqual([]);
+});

@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { busyMsAtStart, decideSwitch, idleShutdownMs } from '../../../apps/agent/src/idle/dead-man-switch.js';
+import {
+  decideSwitch,
+  idleMsAtStart,
+  idleShutdownMs,
+  UNSEEN_CREDIT_MS,
+} from '../../../apps/agent/src/idle/dead-man-switch.js';
 import { busyBecause } from '../../../apps/agent/src/idle/idle.js';
 
 const NOW = Date.UTC(2026, 0, 1);
@@ -57,12 +62,19 @@ describe('the dead-man switch', () => {
   });
 
   it('goes on counting after a restart of the agent, and begins anew with the machine', () => {
-    const kept = { bootId: 'a', busyMs: NOW - 60_000 };
-    expect(busyMsAtStart(kept, 'a', NOW)).toBe(NOW - 60_000);
-    expect(busyMsAtStart(kept, 'b', NOW)).toBe(NOW);
-    expect(busyMsAtStart(undefined, 'a', NOW)).toBe(NOW);
+    const kept = { bootId: 'a', idleMs: 60_000, seenMs: NOW - 5_000 };
+    expect(idleMsAtStart(kept, 'a', NOW)).toBe(65_000);
+    expect(idleMsAtStart(kept, 'b', NOW)).toBe(0);
+    expect(idleMsAtStart(undefined, 'a', NOW)).toBe(0);
     // The clock was set back.
-    expect(busyMsAtStart({ bootId: 'a', busyMs: NOW + 1 }, 'a', NOW)).toBe(NOW);
+    expect(idleMsAtStart({ ...kept, seenMs: NOW + 1 }, 'a', NOW)).toBe(60_000);
+    // An older agent wrote it.
+    expect(idleMsAtStart({ bootId: 'a' }, 'a', NOW)).toBe(0);
+  });
+
+  it('takes only a little of the time in which no agent ran for idle', () => {
+    const kept = { bootId: 'a', idleMs: 60_000, seenMs: NOW - 40 * 60_000 };
+    expect(idleMsAtStart(kept, 'a', NOW)).toBe(60_000 + UNSEEN_CREDIT_MS);
   });
 
   it('obeys what a control plane ordered until the flag is changed', () => {

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Clock, Logger, Timer } from '@carrierarr/platform';
 import { StateFile } from '../state/state-file.js';
-import { busyMsAtStart, decideSwitch, idleShutdownMs, type SwitchState } from './dead-man-switch.js';
+import { decideSwitch, idleAfter, idleMsAtStart, idleShutdownMs, type SwitchState } from './dead-man-switch.js';
 import { busyBecause, type IdleBounds, type IdleSight } from './idle.js';
 
 export interface IdleWatchOptions {
@@ -27,9 +27,11 @@ const WRITE_EVERY_MS = 60_000;
 export class IdleWatch {
   readonly #o: IdleWatchOptions;
   readonly #file: StateFile<SwitchState>;
-  #state: SwitchState = { bootId: '', busyMs: 0 };
-  /** When it was last seen busy, monotonic. Epoch times are for the disk only: that clock jumps. */
-  #busyMonotonicMs: number;
+  #state: SwitchState = { bootId: '', idleMs: 0, seenMs: 0 };
+  /** Idle time until `#seenMs`. */
+  #idleMs = 0;
+  /** When it was last looked, monotonic. Epoch times are for the disk only: that clock jumps. */
+  #seenMs: number;
   #loaded: IdleSight['loaded'] | undefined;
   #writtenMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | undefined;
@@ -40,11 +42,11 @@ export class IdleWatch {
   constructor(options: IdleWatchOptions) {
     this.#o = options;
     this.#file = new StateFile(options.stateDir, 'idle.json');
-    this.#busyMonotonicMs = options.clock.monotonicMs();
+    this.#seenMs = options.clock.monotonicMs();
   }
 
   get idleMs(): number {
-    return Math.max(0, this.#o.clock.monotonicMs() - this.#busyMonotonicMs);
+    return idleAfter(this.#idleMs, this.#o.clock.monotonicMs() - this.#seenMs);
   }
 
   /** Why the machine was busy at the last look. */
@@ -61,10 +63,10 @@ export class IdleWatch {
     const { clock, logger, bootId = linuxBootId } = this.#o;
     const kept = await this.#file.read();
     const boot = await bootId();
-    const now = clock.now();
-    const busyMs = busyMsAtStart(kept, boot, now);
-    this.#state = { bootId: boot, busyMs, ...(kept?.ordered !== undefined && { ordered: kept.ordered }) };
-    this.#busyMonotonicMs = clock.monotonicMs() - (now - busyMs);
+    const nowMs = clock.now();
+    this.#see(idleMsAtStart(kept, boot, nowMs));
+    const ordered = kept?.ordered !== undefined && { ordered: kept.ordered };
+    this.#state = { bootId: boot, idleMs: this.#idleMs, seenMs: nowMs, ...ordered };
     if (this.limitMs > 0) {
       logger.info({ afterMs: this.limitMs, idleMs: Math.round(this.idleMs) }, 'powers off when idle');
     }
@@ -87,7 +89,7 @@ export class IdleWatch {
 
   /** A command begins or ends: busy, whatever the next look says. */
   touch(): void {
-    this.#busyMonotonicMs = this.#o.clock.monotonicMs();
+    this.#see(0);
   }
 
   /** Looks now. Never rejects. */
@@ -102,8 +104,10 @@ export class IdleWatch {
       const sight = await look();
       this.#busy = busyBecause(sight, this.#loaded, bounds, clock.now());
       this.#loaded = sight.loaded;
-      if (this.#busy !== undefined) this.touch();
-      if (clock.monotonicMs() - this.#writtenMs >= WRITE_EVERY_MS) await this.#write();
+      this.#see(this.#busy === undefined ? this.idleMs : 0);
+      // At once if the disk has it that the machine is idle, and it is not: the next agent would believe it.
+      const isFalse = this.#state.idleMs > this.idleMs + WRITE_EVERY_MS;
+      if (isFalse || clock.monotonicMs() - this.#writtenMs >= WRITE_EVERY_MS) await this.#write();
       const answer = decideSwitch(this.limitMs, this.idleMs);
       if (answer.kind !== 'power-off' || this.#isPoweringOff) return;
       this.#isPoweringOff = true;
@@ -116,10 +120,15 @@ export class IdleWatch {
     }
   }
 
+  #see(idleMs: number): void {
+    this.#idleMs = idleMs;
+    this.#seenMs = this.#o.clock.monotonicMs();
+  }
+
   async #write(): Promise<void> {
     const { clock, logger } = this.#o;
     this.#writtenMs = clock.monotonicMs();
-    this.#state.busyMs = clock.now() - this.idleMs;
+    this.#state = { ...this.#state, idleMs: this.idleMs, seenMs: clock.now() };
     // Without a disk it still works, until the next restart.
     await this.#file
       .write(this.#state)
