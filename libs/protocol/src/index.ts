@@ -11,6 +11,7 @@ export * from './names.js';
 export * from './nodes/agent-mail.js';
 export * from './nodes/agent-messages.js';
 export * from './nodes/agent-verbs.js';
+export * from './nodes/figures.js';
 export * from './nodes/fleet.js';
 export * from './nodes/fleet-http.js';
 export * from './nodes/liveness.js';

@@ -10,7 +10,7 @@
  * have seen its beginning.
  */
 import type { LinesEntry, LogEvent, PlacedEntry, ServerMessageOf } from '@carrierarr/protocol';
-import { STREAM_OF_LETTER } from '@carrierarr/protocol';
+import { shownMsOf, STREAM_OF_LETTER } from '@carrierarr/protocol';
 import type { FrameBuffer } from './frame-buffer.js';
 
 export const ENCODINGS = ['plain', 'offsets', 'batch'] as const;
@@ -172,17 +172,18 @@ let cachedPrefix = '';
 
 /**
  * RFC 3339 with milliseconds, of a time in epoch ms. All but the milliseconds is kept from one call to the next:
- * formatting a date would otherwise be a good part of the cost of a line.
+ * formatting a date would otherwise be a good part of the cost of a line. Never throws, whatever time a log holds.
  */
 export function timestampOf(ms: number): string {
   if (ms !== cachedMs) {
-    const second = Math.floor(ms / 1000);
+    const shownMs = shownMsOf(ms);
+    const second = Math.floor(shownMs / 1000);
     if (second !== cachedSecond) {
       cachedSecond = second;
       cachedPrefix = new Date(second * 1000).toISOString().slice(0, -4);
     }
     cachedMs = ms;
-    cachedText = `${cachedPrefix}${String(Math.floor(ms) - second * 1000).padStart(3, '0')}Z`;
+    cachedText = `${cachedPrefix}${String(shownMs - second * 1000).padStart(3, '0')}Z`;
   }
   return cachedText;
 }

@@ -8,6 +8,7 @@ import {
   type NodeRecord,
   type NodeSummary,
   nodeSummaryOf,
+  timeTextOf,
 } from '@carrierarr/protocol';
 import type { SeenNode } from './node-view.js';
 
@@ -22,7 +23,7 @@ export function nodeBodyOf(node: SeenNode): NodeBody {
     nebula_ip: summary.nebula_ip,
     public_ip: registration?.public_ip ?? '',
     connected: summary.connected,
-    last_seen: timeText(lastSeenMs(record)),
+    last_seen: timeTextOf(lastSeenMs(record)),
     stream_active: isStreaming,
     ...((status !== undefined || heartbeat !== undefined) && { health: summary.health }),
     ...(status !== undefined && { uptime_seconds: summary.uptime_seconds, idle_seconds: summary.idle_seconds }),
@@ -45,7 +46,7 @@ export function nodeDetailOf(node: SeenNode): NodeDetailBody {
     region: registration?.region ?? '',
     az: registration?.az ?? '',
     labels: registration?.labels ?? {},
-    connected_at: timeText(record.stream?.since_ms ?? registration?.registered_ms ?? lastSeenMs(record)),
+    connected_at: timeTextOf(record.stream?.since_ms ?? registration?.registered_ms ?? lastSeenMs(record)),
     ...(status !== undefined && {
       status: {
         health: nodeSummaryOf(record, node).health,
@@ -73,7 +74,7 @@ function healthStatusOf({ record, liveness }: SeenNode): Pick<NodeBody, 'health_
 
 function idleOf({ status }: NodeRecord): Pick<NodeBody, 'idle_since'> {
   if (status === undefined || status.idle_seconds <= 0) return {};
-  return { idle_since: timeText(status.received_ms - status.idle_seconds * 1000) };
+  return { idle_since: timeTextOf(status.received_ms - status.idle_seconds * 1000) };
 }
 
 /** Resources, GPUs and models by whichever came last, status or heartbeat; nothing before the first of them. */
@@ -98,8 +99,4 @@ function loadOf({ status, heartbeat }: NodeRecord): Pick<NodeDetailBody, 'resour
     models:
       status?.models ?? heartbeat?.models_loaded.map((name) => ({ name, size_bytes: 0, currently_loaded: true })) ?? [],
   };
-}
-
-function timeText(ms: number): string {
-  return new Date(ms).toISOString();
 }

@@ -1,6 +1,6 @@
 /**
- * Between messages of the wire and records of the store. Pure. What an agent says is data: it is cut to size, and what is
- * no number is 0.
+ * Between messages of the wire and records of the store. Pure. What an agent says is data: it is cut to size, and
+ * numbers are bounded.
  */
 import { isUtf8 } from 'node:buffer';
 import {
@@ -8,6 +8,7 @@ import {
   type AgentResult,
   encodeEntry,
   ENTRY_BYTES_MAX,
+  FIGURES,
   type HealthStateName,
   HEALTH_STATES,
   NODE_TYPES,
@@ -17,8 +18,10 @@ import {
   type NodeTypeName,
   fleetSummaryOf,
   type Run,
+  shownMsOf,
   type StreamLetter,
   targetSchema,
+  timeTextOf,
 } from '@carrierarr/protocol';
 import {
   Command,
@@ -68,11 +71,11 @@ export function registrationOf(request: RegisterRequest, nowMs: number): NodeReg
       capabilities: {
         has_gpu: able.hasGpu,
         gpu_model: cut(able.gpuModel),
-        gpu_count: finite(able.gpuCount),
-        gpu_memory_mb: finite(able.gpuMemoryMb),
-        cpu_cores: finite(able.cpuCores),
-        memory_mb: finite(able.memoryMb),
-        disk_mb: finite(able.diskMb),
+        gpu_count: FIGURES.gpus(able.gpuCount),
+        gpu_memory_mb: FIGURES.megabytes(able.gpuMemoryMb),
+        cpu_cores: FIGURES.cores(able.cpuCores),
+        memory_mb: FIGURES.megabytes(able.memoryMb),
+        disk_mb: FIGURES.megabytes(able.diskMb),
       },
     }),
     features: request.features.slice(0, FEATURES_MAX).map(cut),
@@ -88,35 +91,35 @@ export function statusOf(status: NodeStatus, nowMs: number): NodeStatusRecord {
   );
   return {
     health: healthStateOf(status.health),
-    uptime_seconds: finite(status.uptimeSeconds),
-    idle_seconds: finite(status.idleSeconds),
+    uptime_seconds: FIGURES.seconds(status.uptimeSeconds),
+    idle_seconds: FIGURES.seconds(status.idleSeconds),
     services: Object.fromEntries(services.slice(-SERVICES_MAX)),
     ...(resources !== undefined && {
       resources: {
-        cpu_percent: finite(resources.cpuPercent),
-        memory_used_mb: finite(resources.memoryUsedMb),
-        memory_total_mb: finite(resources.memoryTotalMb),
-        disk_used_mb: finite(resources.diskUsedMb),
-        disk_total_mb: finite(resources.diskTotalMb),
+        cpu_percent: FIGURES.percent(resources.cpuPercent),
+        memory_used_mb: FIGURES.megabytes(resources.memoryUsedMb),
+        memory_total_mb: FIGURES.megabytes(resources.memoryTotalMb),
+        disk_used_mb: FIGURES.megabytes(resources.diskUsedMb),
+        disk_total_mb: FIGURES.megabytes(resources.diskTotalMb),
       },
     }),
     gpus: status.gpus.slice(0, GPUS_MAX).map((gpu) => ({
-      index: finite(gpu.index),
+      index: FIGURES.gpus(gpu.index),
       name: cut(gpu.name),
-      memory_used_mb: finite(gpu.memoryUsedMb),
-      memory_total_mb: finite(gpu.memoryTotalMb),
-      utilization: finite(gpu.utilizationPercent),
-      temperature_c: finite(gpu.temperatureC),
+      memory_used_mb: FIGURES.megabytes(gpu.memoryUsedMb),
+      memory_total_mb: FIGURES.megabytes(gpu.memoryTotalMb),
+      utilization: FIGURES.percent(gpu.utilizationPercent),
+      temperature_c: FIGURES.celsius(gpu.temperatureC),
     })),
     models: status.loadedModels.slice(0, MODELS_MAX).map((model) => ({
       name: cut(model.name),
-      size_bytes: finite(model.sizeBytes),
+      size_bytes: FIGURES.bytes(model.sizeBytes),
       currently_loaded: model.currentlyLoaded,
     })),
     ...(interruption !== undefined && {
       interruption: {
         kind: cut(interruption.kind),
-        ...(isTime(interruption.at) && { at: interruption.at.toISOString() }),
+        ...(isTime(interruption.at) && { at: timeTextOf(interruption.at.getTime()) }),
         detail: cut(interruption.detail),
       },
     }),
@@ -129,7 +132,7 @@ function serviceOf({ state, message, uptimeSeconds }: ServiceStatus) {
   return {
     state: ServiceState[state] ?? 'SERVICE_STATE_UNSPECIFIED',
     message: cut(message),
-    uptime_seconds: finite(uptimeSeconds),
+    uptime_seconds: FIGURES.seconds(uptimeSeconds),
   };
 }
 
@@ -175,6 +178,8 @@ const LETTERS: Partial<Record<OutputStream, StreamLetter>> = {
   [OutputStream.OUTPUT_STREAM_STDERR]: 'e',
   [OutputStream.OUTPUT_STREAM_LOG]: 'l',
 };
+/** How old output may be when it comes, as after an outage, or ahead of this machine's clock, ms. */
+const CLOCK_OFF_MS_MAX = 24 * 3_600_000;
 const NEWLINE = 10;
 
 /** An entry of the log for what an agent sent; the problem says what is wrong with that. */
@@ -197,7 +202,10 @@ export function entryOf(output: CommandOutput, nowMs: number): { lines: number; 
   }
   const counted = countOf(body) + 1;
   if (counted !== lines) return { problem: `expected ${lines} lines as the runs say, got ${counted}` };
-  const entry = { execution: output.commandId, sequence, timeMs: timeMs > 0 ? timeMs : Math.round(nowMs), runs, body };
+  const receivedMs = Math.round(nowMs);
+  // A clock that is further off tells nothing; nor may a time of no calendar get into the log.
+  const isLikely = Math.abs(timeMs - receivedMs) <= CLOCK_OFF_MS_MAX;
+  const entry = { execution: output.commandId, sequence, timeMs: isLikely ? timeMs : receivedMs, runs, body };
   return { lines, entry: encodeEntry({ kind: 'lines', ...entry }) };
 }
 
@@ -241,7 +249,7 @@ export function fleetResponseOf(
     nodes: wanted.map((node) => ({
       ...{ nodeId: node.node_id, nodeType: NodeType[node.node_type], health: HealthState[node.health] },
       ...{ nebulaIp: node.nebula_ip, instanceId: node.instance_id, connected: node.connected },
-      ...(node.last_seen_ms > 0 && { lastSeen: new Date(node.last_seen_ms) }),
+      ...(node.last_seen_ms > 0 && { lastSeen: new Date(shownMsOf(node.last_seen_ms)) }),
       ...{ uptimeSeconds: Math.trunc(node.uptime_seconds), idleSeconds: Math.trunc(node.idle_seconds) },
       ...{ cpuPercent: node.cpu_percent, memoryPercent: node.memory_percent, gpuCount: node.gpu_count },
       ...{ loadedModels: node.loaded_models, target: node.target, liveness: node.liveness },
@@ -270,10 +278,6 @@ function cutEntries(map: Readonly<Record<string, string>>, max: number): [string
   return Object.entries(map)
     .slice(0, max)
     .map(([key, value]) => [cut(key), cut(value)]);
-}
-
-function finite(value: number): number {
-  return Number.isFinite(value) ? value : 0;
 }
 
 function whole(value: number): number {

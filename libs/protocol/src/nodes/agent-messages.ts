@@ -1,6 +1,7 @@
 /** What agents send over RabbitMQ, and where. The names and shapes are those of agents in use today. */
 import { z } from 'zod';
 import { targetSchema } from '../names.js';
+import { FIGURES } from './figures.js';
 
 /** Exchanges, their kinds, and the queues that the control plane reads. All are durable. */
 export const AGENT_EXCHANGES = {
@@ -22,8 +23,8 @@ const text = z
   .max(1_000)
   .nullish()
   .transform((value) => value ?? '');
-const maybeFigure = z.number().nullish();
-const figure = maybeFigure.transform((value) => value ?? 0);
+const maybeFigure = (bounded: (value: number) => number) => z.number().overwrite(bounded).nullish();
+const figure = (bounded: (value: number) => number) => maybeFigure(bounded).transform((value) => value ?? 0);
 
 export const amqpRegistrationSchema = z.looseObject({
   action: z.enum(['register', 'deregister']),
@@ -37,11 +38,11 @@ export const amqpRegistrationSchema = z.looseObject({
     .looseObject({
       gpu: z.boolean().nullish(),
       gpu_model: text,
-      gpu_count: maybeFigure,
-      gpu_memory_mb: maybeFigure,
-      cpu_cores: maybeFigure,
-      memory_mb: maybeFigure,
-      disk_mb: maybeFigure,
+      gpu_count: maybeFigure(FIGURES.gpus),
+      gpu_memory_mb: maybeFigure(FIGURES.megabytes),
+      cpu_cores: maybeFigure(FIGURES.cores),
+      memory_mb: maybeFigure(FIGURES.megabytes),
+      disk_mb: maybeFigure(FIGURES.megabytes),
     })
     .nullish(),
   timestamp: z.unknown().optional(),
@@ -54,18 +55,18 @@ export const amqpHeartbeatSchema = z.looseObject({
   services: z.record(z.string(), z.boolean()).nullish(),
   resources: z
     .looseObject({
-      memory_total_mb: figure,
-      memory_used_mb: figure,
-      cpu_percent: figure,
+      memory_total_mb: figure(FIGURES.megabytes),
+      memory_used_mb: figure(FIGURES.megabytes),
+      cpu_percent: figure(FIGURES.percent),
       gpus: z
         .array(
           z.looseObject({
-            index: figure,
+            index: figure(FIGURES.gpus),
             name: text,
-            memory_used: figure,
-            memory_total: figure,
-            utilization: figure,
-            temperature: figure,
+            memory_used: figure(FIGURES.megabytes),
+            memory_total: figure(FIGURES.megabytes),
+            utilization: figure(FIGURES.percent),
+            temperature: figure(FIGURES.celsius),
           }),
         )
         .max(64)

@@ -2,6 +2,7 @@
  * Nodes as the fleet API shows them: `GetFleetStatus` over gRPC, `GET /api/v1/fleet` over HTTP. Pure; who asks finds out
  * first whether a node lives and what its target is.
  */
+import { INT32_MAX, timeTextOf } from './figures.js';
 import { healthOf, lastSeenMs, type Liveness } from './liveness.js';
 import type { HealthStateName, NodeRecord, NodeTypeName } from './node-record.js';
 
@@ -92,7 +93,10 @@ export function fleetSummaryOf(nodes: readonly NodeSummary[]): FleetSummary {
     healthy_nodes: count(({ health }) => health === 'HEALTH_STATE_HEALTHY'),
     unhealthy_nodes: count(({ health }) => health === 'HEALTH_STATE_UNHEALTHY'),
     gpu_nodes: count(({ gpu_count, node_type }) => gpu_count > 0 || node_type === 'NODE_TYPE_GPU_WORKER'),
-    total_gpus: nodes.reduce((sum, { gpu_count }) => sum + gpu_count, 0),
+    total_gpus: Math.min(
+      INT32_MAX,
+      nodes.reduce((sum, { gpu_count }) => sum + gpu_count, 0),
+    ),
   };
 }
 
@@ -104,7 +108,7 @@ export function fleetJsonOf(nodes: readonly NodeSummary[]) {
   return {
     nodes: nodes.map(({ last_seen_ms, uptime_seconds, idle_seconds, ...rest }) => ({
       ...rest,
-      last_seen: last_seen_ms === 0 ? null : new Date(last_seen_ms).toISOString(),
+      last_seen: last_seen_ms === 0 ? null : timeTextOf(last_seen_ms),
       uptime_seconds: String(Math.trunc(uptime_seconds)),
       idle_seconds: String(Math.trunc(idle_seconds)),
     })),

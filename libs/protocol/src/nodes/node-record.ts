@@ -6,6 +6,7 @@
  * called by leads to the key. Its *name* is what people see: the host name, unless another living node has it already.
  */
 import { z } from 'zod';
+import { FIGURES } from './figures.js';
 
 export const NODE_TYPES = [
   'NODE_TYPE_UNSPECIFIED',
@@ -28,16 +29,21 @@ export const NODE_CHANNELS = ['grpc', 'amqp'] as const;
 export type NodeChannel = (typeof NODE_CHANNELS)[number];
 
 const text = z.string().default('');
-const count = z.number().default(0);
+/** Bounded when they are read, too: what is stored may be older than the bounds. */
+const figure = (bounded: (value: number) => number) => z.number().overwrite(bounded).default(0);
+const seconds = figure(FIGURES.seconds);
+const megabytes = figure(FIGURES.megabytes);
+const percent = figure(FIGURES.percent);
+const gpuCount = figure(FIGURES.gpus);
 
 export const nodeCapabilitiesSchema = z.object({
   has_gpu: z.boolean().default(false),
   gpu_model: text,
-  gpu_count: count,
-  gpu_memory_mb: count,
-  cpu_cores: count,
-  memory_mb: count,
-  disk_mb: count,
+  gpu_count: gpuCount,
+  gpu_memory_mb: megabytes,
+  cpu_cores: figure(FIGURES.cores),
+  memory_mb: megabytes,
+  disk_mb: megabytes,
 });
 
 /** What an agent said of its machine when it registered, by whichever channel. Empty text: not said. */
@@ -59,38 +65,40 @@ export const nodeRegistrationSchema = z.object({
 });
 export type NodeRegistration = z.infer<typeof nodeRegistrationSchema>;
 
-const serviceSchema = z.object({ state: z.string(), message: text, uptime_seconds: count });
+const serviceSchema = z.object({ state: z.string(), message: text, uptime_seconds: seconds });
 
 /** A node's status, as it came over its stream. */
 export const nodeStatusSchema = z.object({
   health: z.enum(HEALTH_STATES).default('HEALTH_STATE_UNSPECIFIED'),
-  uptime_seconds: count,
-  idle_seconds: count,
+  uptime_seconds: seconds,
+  idle_seconds: seconds,
   /** By name: `nebula`, `k3s`, `ollama`, `liqo`, and whatever else the agent checks. */
   services: z.record(z.string(), serviceSchema).default({}),
   resources: z
     .object({
-      cpu_percent: count,
-      memory_used_mb: count,
-      memory_total_mb: count,
-      disk_used_mb: count,
-      disk_total_mb: count,
+      cpu_percent: percent,
+      memory_used_mb: megabytes,
+      memory_total_mb: megabytes,
+      disk_used_mb: megabytes,
+      disk_total_mb: megabytes,
     })
     .optional(),
   gpus: z
     .array(
       z.object({
-        index: count,
+        index: gpuCount,
         name: text,
-        memory_used_mb: count,
-        memory_total_mb: count,
-        utilization: count,
-        temperature_c: count,
+        memory_used_mb: megabytes,
+        memory_total_mb: megabytes,
+        utilization: percent,
+        temperature_c: figure(FIGURES.celsius),
       }),
     )
     .default([]),
   models: z
-    .array(z.object({ name: z.string(), size_bytes: count, currently_loaded: z.boolean().default(false) }))
+    .array(
+      z.object({ name: z.string(), size_bytes: figure(FIGURES.bytes), currently_loaded: z.boolean().default(false) }),
+    )
     .default([]),
   interruption: z.object({ kind: z.string(), at: z.string().optional(), detail: text }).optional(),
   draining: z.boolean().default(false),

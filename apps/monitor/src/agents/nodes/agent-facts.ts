@@ -15,6 +15,7 @@ import {
   type NodeRecord,
   type NodeStatusRecord,
   type NodeTypeName,
+  timeTextOf,
   type WorkerMetrics,
   type WorkerRecord,
 } from '@carrierarr/protocol';
@@ -112,7 +113,7 @@ function interruptionOf({ status }: NodeRecord): Interruption | undefined {
   if (status?.interruption === undefined) return undefined;
   const { kind, at, detail } = status.interruption;
   const isTime = at !== undefined && !Number.isNaN(Date.parse(at));
-  return interruptionSchema.safeParse({ kind, detail, ...(isTime && { at: new Date(at).toISOString() }) }).data;
+  return interruptionSchema.safeParse({ kind, detail, ...(isTime && { at: timeTextOf(Date.parse(at)) }) }).data;
 }
 
 /** What was said last of how the machine is. */
@@ -132,7 +133,7 @@ function metricsOf(node: NodeRecord): WorkerMetrics | undefined {
     ...(gpus.length > 0 && {
       gpu_percent: tenths(gpus.reduce((sum, { utilization }) => sum + utilization, 0) / gpus.length),
     }),
-    measured_at: new Date(newest.received_ms).toISOString(),
+    measured_at: timeTextOf(newest.received_ms),
   };
 }
 
@@ -154,8 +155,8 @@ export function withAgent(base: WorkerRecord, facts: AgentFacts): WorkerRecord {
   const said: Partial<WorkerRecord> = {
     // Of one that says nothing of itself there is something to tell once it is silent.
     ...((facts.health !== 'HEALTH_STATE_UNSPECIFIED' || !isLiving(facts.liveness)) && { health_check: facts.liveness }),
-    ...(facts.seenMs > 0 && { last_heartbeat: isoOf(facts.seenMs) }),
-    ...(isThere && facts.idleSinceMs !== undefined && { idle_since: isoOf(facts.idleSinceMs) }),
+    ...(facts.seenMs > 0 && { last_heartbeat: timeTextOf(facts.seenMs) }),
+    ...(isThere && facts.idleSinceMs !== undefined && { idle_since: timeTextOf(facts.idleSinceMs) }),
     ...(isThere && facts.interruption !== undefined && { interruption: facts.interruption }),
     ...(isThere && facts.metrics !== undefined && { metrics: { ...base.metrics, ...facts.metrics } }),
   };
@@ -165,7 +166,7 @@ export function withAgent(base: WorkerRecord, facts: AgentFacts): WorkerRecord {
     ...said,
     agent: {
       ...{ node: facts.node, liveness: facts.liveness, connected: facts.connected },
-      ...(facts.seenMs > 0 && { last_seen: isoOf(facts.seenMs) }),
+      ...(facts.seenMs > 0 && { last_seen: timeTextOf(facts.seenMs) }),
       ...{ type: facts.type, health: facts.health },
       ...(facts.version !== '' && { version: facts.version }),
       ...(facts.draining && { draining: true }),
@@ -230,8 +231,4 @@ export function rowOfNode(node: NodeRecord, facts: AgentFacts): WorkerRecord {
 
 function hasEntries(map: Readonly<Record<string, string>>): boolean {
   return Object.keys(map).length > 0;
-}
-
-function isoOf(ms: number): string {
-  return new Date(ms).toISOString();
 }
