@@ -18,7 +18,7 @@ RUN npm ci --ignore-scripts --no-audit --no-fund && npm run --silent build
 FROM build AS agent-file
 RUN npm run --silent build:single -w apps/agent -- /carrierarr-agent.mjs
 
-# --- what runs: packages of the programs alone ---
+# --- what runs: the files of the programs, and packages that are not in them ---
 
 FROM ${NODE_IMAGE} AS packages
 WORKDIR /build
@@ -26,13 +26,8 @@ COPY . .
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund && node deploy/images/prune.mjs
 
 FROM packages AS app
-COPY --from=build /build/apps /compiled/apps
-COPY --from=build /build/libs /compiled/libs
+COPY --from=build /build/apps/cli/dist /compiled/apps/cli/dist
 RUN node deploy/images/assemble.mjs /compiled /opt/carrierarr
-
-# Only monitors talk to AWS by its SDK; scripts have the AWS CLI.
-FROM app AS app-without-aws
-RUN rm -rf /opt/carrierarr/node_modules/@aws-sdk /opt/carrierarr/node_modules/@smithy /opt/carrierarr/node_modules/@aws-crypto
 
 # --- what all images have ---
 
@@ -66,7 +61,7 @@ LABEL org.opencontainers.image.version="${VERSION}" \
 FROM base AS gateway
 LABEL org.opencontainers.image.title="carrierarr-gateway" \
   org.opencontainers.image.description="Clients connect to it: WebSocket, HTTP and the page"
-COPY --from=app-without-aws /opt/carrierarr /opt/carrierarr
+COPY --from=app /opt/carrierarr /opt/carrierarr
 EXPOSE 8090
 CMD ["gateway"]
 
@@ -87,7 +82,7 @@ RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends awscli curl jq openssh-client procps \
   && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
 USER 10001:10001
-COPY --from=app-without-aws /opt/carrierarr /opt/carrierarr
+COPY --from=app /opt/carrierarr /opt/carrierarr
 ENV CARRIERARR_OPS_ADDR=:9091
 EXPOSE 9091
 CMD ["runner"]
@@ -119,7 +114,6 @@ RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends valkey-server \
   && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
 USER 10001:10001
-COPY --from=app /opt/carrierarr /opt/carrierarr
 ENV CARRIERARR_STATE_DIR=/var/lib/carrierarr
 VOLUME /var/lib/carrierarr
 EXPOSE 8090

@@ -1,27 +1,43 @@
 /**
- * Puts together what runs: `node assemble.mjs COMPILED TARGET`, in the folder with the packages. The layout is that of the
- * repository, so that node_modules' links to apps and libs lead somewhere; of those there is what is compiled.
+ * Puts together what runs: `node assemble.mjs COMPILED TARGET`, in the folder with the packages. Of those there are only the ones that
+ * are not in the files of the programs. The layout is that of the repository.
  */
-import { cpSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { EXTERNAL } from '../../apps/cli/external.mjs';
 
 const [compiled = '', target = ''] = process.argv.slice(2);
+const copy = (from, path) => cpSync(join(from, path), join(target, path), { recursive: true, verbatimSymlinks: true });
+
 mkdirSync(target, { recursive: true });
-for (const name of ['LICENSE', 'package.json', 'node_modules', 'scripts', 'examples']) {
-  cpSync(name, join(target, name), { recursive: true, verbatimSymlinks: true });
+for (const path of ['LICENSE', 'package.json', 'scripts', 'examples', 'apps/cli/bin', 'apps/cli/package.json'])
+  copy('.', path);
+copy(compiled, 'apps/cli/dist');
+// What gRPC reads as it is, found by the name of its package.
+for (const path of ['package.json', 'proto']) copy('.', join('libs/protocol', path));
+mkdirSync(join(target, 'node_modules/@carrierarr'), { recursive: true });
+symlinkSync('../../libs/protocol', join(target, 'node_modules/@carrierarr/protocol'));
+for (const folder of withDependencies(EXTERNAL)) copy('.', folder);
+
+/** Folders of these packages and of all that they need, as far as they are installed: some are for other machines. */
+function withDependencies(names) {
+  const folders = new Set();
+  const add = (name, importer) => {
+    const folder = folderOf(name, importer);
+    if (folder === undefined || folders.has(folder)) return;
+    folders.add(folder);
+    const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    for (const each of Object.keys({ ...dependencies, ...optionalDependencies })) add(each, folder);
+  };
+  for (const name of names) add(name, '.');
+  return folders;
 }
-for (const group of ['apps', 'libs']) {
-  for (const name of readdirSync(group)) {
-    const to = join(target, group, name);
-    cpSync(join(group, name, 'package.json'), join(to, 'package.json'));
-    cpSync(join(compiled, group, name, 'dist'), join(to, 'dist'), {
-      recursive: true,
-      filter: (path) => !/\.(d\.ts|map)$/.test(path),
-    });
-    // Packages of its own, where versions differ; programs; and what gRPC reads as it is.
-    for (const part of ['node_modules', 'bin', 'proto']) {
-      const from = join(group, name, part);
-      if (existsSync(from)) cpSync(from, join(to, part), { recursive: true, verbatimSymlinks: true });
-    }
+
+/** Where a package is that another one imports: beside it, or further up. */
+function folderOf(name, importer) {
+  for (let folder = importer; ; folder = dirname(folder)) {
+    const found = join(folder, 'node_modules', name);
+    if (existsSync(found)) return found;
+    if (folder === '.') return undefined;
   }
 }

@@ -110,6 +110,7 @@ async function build({ commit, packages, isShared }: Found, folder: string): Pro
   // Its types were checked when it was released.
   const compiler = join(isShared ? WORKSPACE : folder, 'node_modules/typescript/lib/tsc.js');
   await run(process.execPath, [compiler, '-b', '--noCheck'], options);
+  await run('npm', ['run', '--silent', '--if-present', 'bundle', '--workspace', 'apps/cli'], options);
 }
 
 async function linkPackages(packages: Packages, folder: string): Promise<void> {

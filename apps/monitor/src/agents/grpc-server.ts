@@ -13,7 +13,7 @@ import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { type Address, type Clock, type Logger, Seldom, sleep, type Tokens } from '@carrierarr/platform';
 import {
-  AGENT_PROTO,
+  agentProto,
   AgentControlService,
   type AgentMessage,
   AgentMessage as AgentMessageCodec,
@@ -100,9 +100,8 @@ export class GrpcServer {
     });
     this.#server.addService(sizedService(), this.#implementation());
     this.#health.addToServer(this.#server);
-    new ReflectionService(loadSync(AGENT_PROTO.file, { includeDirs: [AGENT_PROTO.root], keepCase: true })).addToServer(
-      this.#server,
-    );
+    const { root, file } = agentProto();
+    new ReflectionService(loadSync(file, { includeDirs: [root], keepCase: true })).addToServer(this.#server);
     this.#listener = new AgentListener({
       addr: options.addr,
       admit: (peer) => options.peers.connection(peer),

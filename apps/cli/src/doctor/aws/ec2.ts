@@ -1,7 +1,7 @@
 /** Whether this identity may do on EC2 what a monitor does, and if asked what a runner does. All by dry run. */
 import { type Check, type Means } from '../check.js';
 import { fail, type Finding, ok, skip } from '../finding.js';
-import { type AwsError, clientSettings, errorOf, isDenied, loadSdk } from './clients.js';
+import { type AwsError, clientSettings, errorOf, isDenied } from './clients.js';
 
 /** `error`: of the dry run, which always ends with one. */
 export function judgeDryRun(action: string, region: string, error: AwsError | undefined, policy: string): Finding {
@@ -24,7 +24,7 @@ const RUNNER_POLICY = 'deploy/iam/runner-ec2.json';
 
 async function look(means: Means): Promise<Finding[]> {
   const { config } = means;
-  const { EC2Client } = await loadSdk(() => import('@aws-sdk/client-ec2'));
+  const { EC2Client } = await import('@aws-sdk/client-ec2');
   const findings: Finding[] = [];
   const regions: readonly (string | undefined)[] = config.ec2Regions.length > 0 ? config.ec2Regions : [undefined];
   for (const named of regions) {

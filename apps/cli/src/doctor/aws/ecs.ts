@@ -1,7 +1,7 @@
 /** Whether this identity may list the tasks of the clusters. ECS has no dry run; a list changes nothing. */
 import { type Check, type Means } from '../check.js';
 import { fail, type Finding, ok } from '../finding.js';
-import { type AwsError, clientSettings, errorOf, isDenied, loadSdk } from './clients.js';
+import { type AwsError, clientSettings, errorOf, isDenied } from './clients.js';
 
 export function judgeList(cluster: string, region: string, error: AwsError | undefined): Finding {
   if (error === undefined) return ok(`The tasks of ${cluster} in ${region} can be listed.`);
@@ -30,7 +30,7 @@ function regionsOf(cluster: string, named: readonly string[]): readonly (string 
 }
 
 async function look(means: Means): Promise<Finding[]> {
-  const { ECSClient, ListTasksCommand } = await loadSdk(() => import('@aws-sdk/client-ecs'));
+  const { ECSClient, ListTasksCommand } = await import('@aws-sdk/client-ecs');
   const findings: Finding[] = [];
   for (const cluster of means.config.ecsCluster) {
     for (const named of regionsOf(cluster, means.config.ecsRegions)) {

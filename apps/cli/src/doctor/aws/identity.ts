@@ -1,7 +1,7 @@
 /** As whom AWS knows this process. */
 import { type Check, type Means } from '../check.js';
 import { fail, type Finding, ok, warn } from '../finding.js';
-import { clientSettings, loadSdk, NO_AWS } from './clients.js';
+import { clientSettings, NO_AWS } from './clients.js';
 
 export interface IdentityFacts {
   readonly arn?: string;
@@ -38,7 +38,7 @@ function shadows(env: NodeJS.ProcessEnv): boolean {
 }
 
 async function look(means: Means): Promise<IdentityFacts> {
-  const { GetCallerIdentityCommand, STSClient } = await loadSdk(() => import('@aws-sdk/client-sts'));
+  const { GetCallerIdentityCommand, STSClient } = await import('@aws-sdk/client-sts');
   const { ec2Regions, ecsRegions } = means.config;
   const shadowed = { isShadowed: shadows(means.env) };
   const client = new STSClient(clientSettings(means, ec2Regions[0] ?? ecsRegions[0]));
