@@ -1,5 +1,5 @@
 /** The `carrierarr` command as people use it, against real gateways. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -99,8 +99,12 @@ test('`up` without a script has a runner all the same, and refuses what is for a
 });
 
 test('a program loads what it needs, and nothing of what only others need', async () => {
-  // These come as CommonJS, which keeps a list of what it has loaded.
-  const hook = `import module from 'node:module'; process.on('exit', () => console.error(Object.keys(module._cache).join('\\n')));`;
+  // The files of the program say what they were made of; what is not in them is CommonJS, which keeps a list of what it has loaded.
+  const hooks = `import { writeSync } from 'node:fs';
+    export const load = (url, context, next) => (writeSync(2, url + '\\n'), next(url, context));`;
+  const hook = `import module from 'node:module';
+    module.register('data:text/javascript,' + encodeURIComponent(${JSON.stringify(hooks)}));
+    process.on('exit', () => console.error(Object.keys(module._cache).join('\\n')));`;
   const some = ['ioredis', 'pino', 'prom-client', 'uWebSockets.js', '@grpc/grpc-js'];
   for (const [args, expected] of [
     // Loading what serves would take longer than the command.
@@ -122,7 +126,9 @@ test('a program loads what it needs, and nothing of what only others need', asyn
     const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}` };
     const ran = startProgram({ name: args.join(' '), args: [...args], env });
     expect((await ran.ended).code).toBe(0);
-    const loaded = some.filter((name) => ran.output().includes(`/node_modules/${name}/`));
+    const files = ran.output().match(/(?<=^file:\/\/)\/.*$/gm) ?? [];
+    const said = [ran.output(), ...(await Promise.all(files.map((file) => readFile(file, 'utf8'))))].join('\n');
+    const loaded = some.filter((name) => said.includes(`/node_modules/${name}/`));
     expect([args, loaded]).toEqual([args, expected]);
   }
 });
