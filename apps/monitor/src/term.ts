@@ -164,6 +164,7 @@ export class Leading {
       ...{ commands: stores.commands, history: stores.history, drain: stores.drain },
       lookedAtMs: ({ id, source }) => this.#lookedAtMs(id, source),
       isRunning: ({ id }) => this.#isRunning(id),
+      sharing: (target) => this.#machinesOf(target),
       async onEnded({ node, target }, verb, execution) {
         const message = `Its agent (${node.name}) is dead: ${verb} was given (execution ${execution}).`;
         for (const name of fleet.namesAt(target))
@@ -180,6 +181,12 @@ export class Leading {
   #lookedAtMs(id: string, source: string): number | undefined {
     const polledAt = this.#observed.report(source)?.polled_at;
     return this.#observed.seenMs(id) ?? (polledAt === undefined ? undefined : Date.parse(polledAt));
+  }
+
+  /** What a script tells of a target is no machine beside the one that a cloud shows of it. */
+  #machinesOf(target: string): string[] {
+    const rows = this.#observed.at(target);
+    return rows.filter((row) => row.source !== SCRIPT_SOURCE && phaseOfRecord(row) !== 'absent').map(({ id }) => id);
   }
 
   #isRunning(id: string): boolean {

@@ -18,11 +18,13 @@ import { replies } from './transaction.js';
 
 /** Nodes that are read at once: making records of more would hold up everything else that the process does. */
 const KEYS_PER_CALL_MAX = 25;
+/** More changes than a look every second or two finds: whoever has not looked for long, or never, has somebody waiting. */
+const RESTFUL_CHANGES_MAX = 1_000;
 
 export class NodeFollow {
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
-  readonly #nodes = new Map<string, NodeRecord>();
+  #nodes: ReadonlyMap<string, NodeRecord> = new Map();
   readonly #reader = new NodeReader();
   #listening: ListeningSince = {};
   #monitors: ReadonlySet<string> = new Set();
@@ -38,7 +40,7 @@ export class NodeFollow {
     this.#keys = keys;
   }
 
-  /** By key, as of the last {@link NodeFollow.refresh}. */
+  /** By key, as of the last {@link NodeFollow.refresh} that is through. The map never changes: the next look makes a new one. */
   get nodes(): ReadonlyMap<string, NodeRecord> {
     return this.#nodes;
   }
@@ -102,7 +104,7 @@ export class NodeFollow {
     );
     const [epoch, version, floor] = [meta[0] ?? '', Number(meta[1] ?? 0), Number(meta[2] ?? 0)];
     if (epoch !== this.#epoch || version < this.#version || (this.#version > 0 && this.#version < floor)) {
-      this.#nodes.clear();
+      this.#nodes = new Map();
       this.#reader.clear();
       this.#version = 0;
       this.#seenMs = {};
@@ -112,17 +114,19 @@ export class NodeFollow {
     }
     const nowMs = msOfTime(time);
     const monitors = await this.#connection.zrangebyscore(keys.servingMonitors(), nowMs - LISTENING_PAUSE_MS, '+inf');
+    const nodes = new Map(this.#nodes);
     for (const key of removed) {
-      this.#nodes.delete(key);
+      nodes.delete(key);
       this.#reader.forget(key);
     }
-    const rests = new Rests();
+    const rests = new Rests(changed.length > RESTFUL_CHANGES_MAX ? 0 : undefined);
     for (let i = 0; i < changed.length; i += KEYS_PER_CALL_MAX) {
       if (i > 0) await rests.next();
-      await this.#read(changed.slice(i, i + KEYS_PER_CALL_MAX));
+      await this.#read(nodes, changed.slice(i, i + KEYS_PER_CALL_MAX));
     }
-    this.#see('grpc', grpc);
-    this.#see('amqp', amqp);
+    this.#see(nodes, 'grpc', grpc);
+    this.#see(nodes, 'amqp', amqp);
+    this.#nodes = nodes;
     this.#monitors = new Set(monitors);
     this.#listening = listeningOf(listening, nowMs);
     this.#limits = limitsOf(meta[3]);
@@ -130,24 +134,24 @@ export class NodeFollow {
     this.#nowMs = nowMs;
   }
 
-  async #read(nodeKeys: readonly string[]): Promise<void> {
+  async #read(nodes: Map<string, NodeRecord>, nodeKeys: readonly string[]): Promise<void> {
     const columns = await replies<(string | null)[][]>(withNodeTexts(this.#connection.multi(), this.#keys, nodeKeys));
     const texts = nodeTextsOf(nodeKeys, columns);
     for (const [i, key] of nodeKeys.entries()) {
       const found = texts[i];
       // Removed between the two looks: the next one says so.
       if (found === undefined) continue;
-      this.#nodes.set(key, { ...this.#reader.read(key, found), seenMs: this.#nodes.get(key)?.seenMs ?? {} });
+      nodes.set(key, { ...this.#reader.read(key, found), seenMs: nodes.get(key)?.seenMs ?? {} });
     }
   }
 
-  #see(channel: NodeChannel, flat: readonly string[]): void {
+  #see(nodes: Map<string, NodeRecord>, channel: NodeChannel, flat: readonly string[]): void {
     for (let i = 0; i + 1 < flat.length; i += 2) {
       const ms = Number(flat[i + 1]);
       this.#seenMs[channel] = Math.max(this.#seenMs[channel] ?? 0, ms);
-      const node = this.#nodes.get(flat[i] as string);
+      const node = nodes.get(flat[i] as string);
       if (node !== undefined && node.seenMs[channel] !== ms) {
-        this.#nodes.set(node.key, { ...node, seenMs: { ...node.seenMs, [channel]: ms } });
+        nodes.set(node.key, { ...node, seenMs: { ...node.seenMs, [channel]: ms } });
       }
     }
   }

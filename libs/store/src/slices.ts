@@ -13,7 +13,12 @@ const RESTS_MAX = 100;
 
 /** The rests of one piece of work. They are real time, whatever clock the work goes by. */
 export class Rests {
-  #left = RESTS_MAX;
+  #left: number;
+
+  /** `max`: after so many others only have their turn; 0 for work that somebody waits for. */
+  constructor(max = RESTS_MAX) {
+    this.#left = max;
+  }
 
   /** To be waited for after each slice. */
   async next(): Promise<void> {

@@ -18,6 +18,9 @@ let clock: FakeClock;
 let worker: WorkerRecord | undefined;
 let lookedAtMs: number | undefined;
 let isRunning: boolean;
+/** What the target has, by id. */
+let machines: string[];
+let warned: string[];
 let noted: Map<string, string>;
 let given: Submission[];
 let told: string[];
@@ -27,6 +30,7 @@ let answer: (submission: Submission) => FencedSubmitAnswer;
 beforeEach(() => {
   clock = new FakeClock();
   [worker, lookedAtMs, isRunning] = [undefined, undefined, true];
+  [machines, warned] = [[], []];
   noted = new Map();
   given = [];
   told = [];
@@ -51,10 +55,14 @@ function leader() {
     history: { progress: async () => progress },
     drain: { add: async () => undefined },
     ...{ fence: 1, monitor: 'm1', clock },
-    logger: { debug: nothing, warn: nothing },
+    logger: {
+      debug: nothing,
+      warn: (facts: unknown, text?: string) => void warned.push(`${text} ${JSON.stringify(facts)}`),
+    },
     metrics: { ended: { inc: nothing } } as never,
     lookedAtMs: () => lookedAtMs,
     isRunning: () => isRunning,
+    sharing: () => machines,
     onEnded: async (_death, verb, execution) => void told.push(`${verb} ${execution}`),
   });
   /** Looks each second or two, as the term does. */
@@ -73,6 +81,19 @@ const ended = (outcome: ExecutionProgress['outcome']): ExecutionProgress => ({
 
 it('is terminated if it has no stream, once', async () => {
   await leader()(false, 600_000);
+  expect(verbs()).toEqual(['terminate']);
+});
+
+it('is not terminated while its target has another machine, which that would end, too; and is said so now and then', async () => {
+  machines = ['i-1', 'i-2'];
+  const look = leader();
+  await look(false, 100_000);
+  expect(verbs()).toEqual([]);
+  expect(warned).toHaveLength(2);
+  expect(warned[0]).toContain('i-2');
+  // The other one is gone.
+  machines = ['i-1'];
+  await look(false, 600_000);
   expect(verbs()).toEqual(['terminate']);
 });
 

@@ -8,7 +8,7 @@
  *                             └ not, still dead ─> terminate
  */
 import { createHash } from 'node:crypto';
-import type { Clock, Logger } from '@carrierarr/platform';
+import { type Clock, type Logger, Seldom } from '@carrierarr/platform';
 import { type Keys, SYSTEM_SUBJECTS, type WorkerRecord } from '@carrierarr/protocol';
 import {
   DeposedError,
@@ -54,6 +54,8 @@ export interface DeadNodesOptions {
   lookedAtMs: (worker: WorkerRecord) => number | undefined;
   /** Whether the newest look at a machine saw it run: there may have been one since its death was found. */
   isRunning: (worker: WorkerRecord) => boolean;
+  /** Other machines of a target, by id: `terminate` is for the target, and would end them, too. */
+  sharing: (target: string) => readonly string[];
   /** It was given. */
   onEnded: (death: Death, verb: string, execution: string) => Promise<void>;
 }
@@ -62,10 +64,14 @@ export class DeadNodes {
   readonly #o: DeadNodesOptions;
   /** Deaths that are dealt with, as far as this leader knows, by key of the node. */
   readonly #done = new Map<string, number>();
+  readonly #shared: Seldom;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
+  /** Rows of all that are dead now. */
+  #dead: ReadonlySet<string> = new Set();
 
   constructor(options: DeadNodesOptions) {
     this.#o = options;
+    this.#shared = new Seldom(options.clock, 60_000);
   }
 
   /** Gives the commands that have not been given yet. `nowMs`: Redis' time. Rejects if Redis does, and with DeposedError. */
@@ -73,6 +79,7 @@ export class DeadNodes {
     const { clock } = this.#o;
     const open = deaths.filter(({ node, seenMs }) => this.#done.get(node.key) !== seenMs);
     if (open.length === 0 || clock.monotonicMs() < this.#notBeforeMs) return;
+    this.#dead = new Set(deaths.map(rowOf));
     for (const death of open) {
       if (await this.#dealWith(death, nowMs)) this.#done.set(death.node.key, death.seenMs);
       else this.#notBeforeMs = clock.monotonicMs() + AGAIN_MS;
@@ -98,6 +105,18 @@ export class DeadNodes {
     return this.#give(death, 'terminate', noted.shutdown);
   }
 
+  /** True if a machine that is not dead would be ended with this one. */
+  #isShared(death: Death): boolean {
+    const { sharing, logger } = this.#o;
+    const others = sharing(death.target).filter((id) => id !== rowOf(death) && !this.#dead.has(id));
+    if (others.length === 0) return false;
+    const facts = { node: death.node.name, target: death.target, others };
+    this.#shared.say((unsaid) =>
+      logger.warn({ ...facts, unsaid }, 'a dead node is not terminated: its target has other machines; end it by hand'),
+    );
+    return true;
+  }
+
   async #noted({ node, seenMs }: Death): Promise<Noted | undefined> {
     const { connection, keys } = this.#o;
     const [ms, shutdown] = ((await connection.get(keys.nodeEnded(node.key))) ?? '').split(' ');
@@ -117,6 +136,7 @@ export class DeadNodes {
     const { node, target, seenMs, worker } = death;
     // Then it is none of the dead in the next plan.
     if (worker !== undefined && !this.#o.isRunning(worker)) return false;
+    if (verb === 'terminate' && this.#isShared(death)) return false;
     const answer = await commands.submit({
       ...{ target, command: verb, args: [], subject: SYSTEM_SUBJECTS.monitor, address: '', gateway: monitor },
       ...{ clientId: tokenOf(node.key, seenMs, after), idempotent: false, leaderFence: fence },
@@ -146,6 +166,11 @@ export class DeadNodes {
     }
     return !isShutdown;
   }
+}
+
+/** Id of what the status shows of it. */
+function rowOf({ node, worker }: Death): string {
+  return worker?.id ?? node.key;
 }
 
 /** The same for one death of a node, and for what comes after a shutdown that was not carried out. */
