@@ -1,7 +1,8 @@
 /** What several parts do together: notices of EC2, the dead-man switch, and a machine whose clock stands still. */
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HealthState } from '@carrierarr/protocol/agent-control';
+import { CommandEnd, HealthState } from '@carrierarr/protocol/agent-control';
 import { afterEach, expect, it } from 'vitest';
 import { FakeClock } from '@carrierarr/platform';
 import { until } from '../support/until.js';
@@ -68,3 +69,28 @@ it('powers the machine off when it is idle, though there is no control plane', a
   });
   expect(agent.logs()).toContain('idle for too long: powering off');
 });
+
+it.runIf(existsSync('/dev/full'))(
+  'powers an idle machine off though its disk is full, and says why it takes no commands',
+  async () => {
+    const stateDir = temporaryFolder('agent-');
+    const off = join(temporaryFolder('agent-'), 'off');
+    await symlink('/dev/full', join(stateDir, 'commands.jsonl.next'));
+    await symlink('/dev/full', join(stateDir, 'idle.json.next'));
+    control = await TestControlPlane.start();
+    const clock = new FakeClock();
+    const own = ['--idle-shutdown', '30m', '--shutdown-command', `touch ${off}`, '--idle-connections=false'];
+    const flags = ['--control-plane', control.address, '--allow-exec', '*', ...own];
+    await startAgent({ flags, stateDir, clock });
+    await control.connected();
+    control.command({ commandId: 'c1', argv: ['true'] });
+    const refused = await control.result('c1');
+    expect(refused).toMatchObject({ end: CommandEnd.COMMAND_END_REFUSED });
+    expect(refused.error).toMatch(/cannot be noted in the state folder: .*ENOSPC/);
+    // Looks take real time, as they ask real services.
+    await until('the machine to be off', async () => {
+      await clock.advanceAsync(15_000);
+      return existsSync(off);
+    });
+  },
+);

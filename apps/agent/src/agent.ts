@@ -13,10 +13,11 @@ import { type ConfigUpdate, type NodeStatus, NodeType, type RegisterRequest } fr
 import { AmqpPublisher } from './amqp/publisher.js';
 import { Actions } from './commands/actions.js';
 import { Commands } from './commands/commands.js';
-import { Refusal, type WorkOutput } from './commands/work.js';
+import { Refusal } from './commands/work.js';
 import type { AgentConfig } from './config.js';
 import { ControlPlane } from './control/control-plane.js';
 import { IdleWatch } from './idle/idle-watch.js';
+import { runPowerOff } from './idle/power-off.js';
 import { identityOf, type Identity, logIdentity, lookAtCloud } from './metadata/identity.js';
 import { InterruptionWatch } from './metadata/interruption-watch.js';
 import { createAgentMetrics } from './metrics.js';
@@ -58,6 +59,7 @@ export function createAgent(options: AgentOptions): Component {
   let type = nodeTypeOf(config.type, 0);
   let control: ControlPlane | undefined;
   let publisher: AmqpPublisher | undefined;
+  let pipesOpen: Promise<void> | undefined;
 
   const idle = new IdleWatch({
     ...{ stateDir: config.stateDir, flagMs: config.idleShutdown, clock, logger },
@@ -74,7 +76,10 @@ export function createAgent(options: AgentOptions): Component {
   const commands = new Commands({
     ...{ config, metrics, clock, logger },
     link: () => control ?? NO_LINK,
-    begin: (command, output) => actions.begin(command, output),
+    begin: async (command, output) => {
+      await openPipes();
+      return actions.begin(command, output);
+    },
     onActivity: () => idle.touch(),
     secrets: readSecrets({
       ...{ config, env, logger, program: 'carrierarr-agent' },
@@ -90,6 +95,15 @@ export function createAgent(options: AgentOptions): Component {
     },
     setConfig: (args) => updateConfig(args),
   });
+
+  /** Again if it failed: a full disk does not stay full. Rejects with {@link Refusal}. */
+  function openPipes(): Promise<void> {
+    pipesOpen ??= pipes.open().catch((cause: Error) => {
+      pipesOpen = undefined;
+      throw new Refusal(`No folder for the pipes of programs could be made: ${cause.message}.`);
+    });
+    return pipesOpen;
+  }
 
   function facts(): NodeFacts {
     const about = { identity, type, idleMs: idle.idleMs, notice: interruptions?.notice };
@@ -135,15 +149,8 @@ export function createAgent(options: AgentOptions): Component {
     control?.sendLog('warn', `idle for ${minutes} min: powering off`, {
       idle_seconds: String(Math.round(idleMs / 1000)),
     });
-    const lines: string[] = [];
-    const output: WorkOutput = { bytes: (_stream, chunk) => lines.push(chunk.toString().trim()), end: () => undefined };
-    const work = await actions.power(config.shutdownCommand, { commandId: 'idle-shutdown', fence: 0 }, output);
-    const beat = clock.setInterval(() => work.beat(), 1000);
-    const { code } = await work.exited;
-    await work.finish();
-    beat.cancel();
-    if (code !== 0)
-      throw new Error(`Expected \`${config.shutdownCommand}\` to power off, it ended with ${code}: ${lines.join(' ')}`);
+    if (config.shutdownCommand === 'exit') return exit();
+    await runPowerOff({ argv: config.shutdownCommand.split(' '), env: actions.powerEnvironment(), clock });
   }
 
   return {
@@ -153,6 +160,8 @@ export function createAgent(options: AgentOptions): Component {
     async start() {
       await lock.take();
       await state.open();
+      // First of all that may fail: what is not used must be powered off whatever else does not work.
+      await idle.start();
       const cloud = await lookAtCloud(config, env, clock);
       identity = identityOf(config, cloud.identity);
       const sight: Sight = await collector.look();
@@ -162,9 +171,8 @@ export function createAgent(options: AgentOptions): Component {
         { type: NodeType[type], gpus: sight.gpus.length, gpuProblem: sight.gpuProblem },
         'looked at the machine',
       );
-      await pipes.open();
+      await openPipes().catch((error: unknown) => logger.error({ err: error }, 'no pipes for programs; trying again'));
       await commands.start();
-      await idle.start();
       if (cloud.imds !== undefined) {
         const onNotice = (): void => {
           metrics.interruptions.inc();

@@ -1,7 +1,8 @@
-import { appendFile, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { appendFile, type FileHandle, open, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CommandEnd } from '@carrierarr/protocol/agent-control';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { Journal } from '../../../apps/agent/src/commands/journal.js';
 import { emptyResult } from '../../../apps/agent/src/commands/running-command.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
@@ -11,9 +12,9 @@ const BOUNDS = { resultsMax: 100, resultBytesMax: 1024 * 1024 };
 async function opened(folder: string, bounds = BOUNDS) {
   const dropped: string[] = [];
   const journal = new Journal({ folder, ...bounds, onDropped: ({ id }) => dropped.push(id) });
-  await journal.open();
+  const problem = await journal.open();
   onTestFinished(() => journal.close());
-  return { journal, dropped };
+  return { journal, dropped, problem };
 }
 
 const result = (id: string, stdout = '') => ({ ...emptyResult(id, 1), stdout, end: CommandEnd.COMMAND_END_EXITED });
@@ -45,6 +46,67 @@ it('ignores a line that was cut off, and goes on behind it', async () => {
   await next.see('c', 1, 1);
   const { journal: last } = await opened(folder);
   expect(last.find('c')).toBeDefined();
+});
+
+/** The next append writes half of its text, as on a disk that becomes full meanwhile. */
+async function fillDiskAtNextAppend(folder: string): Promise<void> {
+  const some = await open(join(folder, 'some'), 'w');
+  const prototype = Object.getPrototypeOf(some) as FileHandle;
+  await some.close();
+  vi.spyOn(prototype, 'appendFile').mockImplementationOnce(async function (this: FileHandle, text) {
+    await this.write(String(text).slice(0, String(text).length / 2));
+    throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  });
+  onTestFinished(() => void vi.restoreAllMocks());
+}
+
+it('remembers a command whose line follows one that a full disk cut off', async () => {
+  const folder = temporaryFolder('agent-');
+  const { journal } = await opened(folder);
+  await journal.see('a', 1, 1);
+  await fillDiskAtNextAppend(folder);
+  await expect(journal.see('b', 1, 1)).rejects.toThrow('ENOSPC');
+  expect(journal.find('b')).toBeUndefined();
+  await journal.see('c', 1, 1);
+  const { journal: next } = await opened(folder);
+  expect(next.unended().map(({ id }) => id)).toEqual(['a', 'c']);
+});
+
+it('writes a result that a full disk did not take with the next line', async () => {
+  const folder = temporaryFolder('agent-');
+  const { journal } = await opened(folder);
+  await journal.see('a', 1, 1);
+  await fillDiskAtNextAppend(folder);
+  await expect(journal.end(result('a', 'text'))).rejects.toThrow('ENOSPC');
+  await journal.see('b', 1, 1);
+  const { journal: next } = await opened(folder);
+  expect(next.undelivered().map(({ id }) => id)).toEqual(['a']);
+});
+
+it.runIf(existsSync('/dev/full'))(
+  'opens on a full disk, takes nothing there, and goes on once there is room',
+  async () => {
+    const folder = temporaryFolder('agent-');
+    await (await opened(folder)).journal.see('a', 1, 1);
+    await symlink('/dev/full', join(folder, 'commands.jsonl.next'));
+    const { journal, problem } = await opened(folder);
+    expect(problem?.message).toContain('ENOSPC');
+    expect(journal.find('a')).toBeDefined();
+    await expect(journal.see('b', 1, 1)).rejects.toThrow('ENOSPC');
+    await rm(join(folder, 'commands.jsonl.next'));
+    await journal.see('b', 1, 1);
+    const { journal: next } = await opened(folder);
+    expect(next.unended().map(({ id }) => id)).toEqual(['a', 'b']);
+  },
+);
+
+it('takes nothing, and leaves the file alone, when that cannot be read', async () => {
+  const folder = temporaryFolder('agent-');
+  // A folder in its place; permissions do not hold root off.
+  await (await opened(join(folder, 'commands.jsonl'))).journal.close();
+  const { journal, problem } = await opened(folder);
+  expect(problem?.message).toContain('EISDIR');
+  await expect(journal.see('a', 1, 1)).rejects.toThrow('EISDIR');
 });
 
 it('drops the oldest results beyond its bounds, and says which', async () => {

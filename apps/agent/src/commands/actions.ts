@@ -44,9 +44,9 @@ export class Actions {
       case CommandType.COMMAND_TYPE_RESTART_SERVICE:
         return this.#program(['systemctl', 'restart', '--', this.#unit(args['service'])], command, output);
       case CommandType.COMMAND_TYPE_SHUTDOWN:
-        return this.power(config.shutdownCommand, command, output);
+        return this.#power(config.shutdownCommand, command, output);
       case CommandType.COMMAND_TYPE_REBOOT:
-        return this.power(config.rebootCommand, command, output);
+        return this.#power(config.rebootCommand, command, output);
       case CommandType.COMMAND_TYPE_DRAIN:
         return this.#own(output, async (say) => {
           const isDraining = args['undo'] !== 'true';
@@ -66,8 +66,13 @@ export class Actions {
     }
   }
 
+  /** Of the program that powers an idle machine off. */
+  powerEnvironment(): Record<string, string> {
+    return this.#environment('idle-shutdown', 0);
+  }
+
   /** Runs what switches the machine off or restarts it; `exit` ends the agent. */
-  async power(words: string, command: Pick<Command, 'commandId' | 'fence'>, output: WorkOutput): Promise<Work> {
+  async #power(words: string, command: Pick<Command, 'commandId' | 'fence'>, output: WorkOutput): Promise<Work> {
     if (words !== 'exit') return this.#program(words.split(' '), command, output);
     return this.#own(output, async (say) => {
       say('the agent ends itself');
@@ -84,11 +89,15 @@ export class Actions {
     { commandId, fence }: Pick<Command, 'commandId' | 'fence'>,
     output: WorkOutput,
   ): Promise<Work> {
-    const { env, nodeId, pipes, clock } = this.#o;
+    const { pipes, clock } = this.#o;
+    return startProgram({ argv, env: this.#environment(commandId, fence), folder: pipes, output, clock });
+  }
+
+  #environment(commandId: string, fence: number): Record<string, string> {
+    const { env, nodeId } = this.#o;
     const token = createHash('sha256').update(commandId).digest('hex');
     const facts = { target: nodeId(), execution: commandId, fence, attempt: 1, token };
-    const own = programEnvironment({ env, configNames: configEnvNames(agentSchema), facts });
-    return startProgram({ argv, env: own, folder: pipes, output, clock });
+    return programEnvironment({ env, configNames: configEnvNames(agentSchema), facts });
   }
 
   /** The unit to restart, by its own name or that of a check which looks at it. */

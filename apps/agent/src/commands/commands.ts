@@ -106,14 +106,21 @@ export class Commands {
     return [...this.#running.values()].some(({ outageGraceMs }) => outageGraceMs > 0);
   }
 
-  /** Reads what is on disk; commands that this agent's predecessor left are lost. */
+  /**
+   * Reads what is on disk; commands that this agent's predecessor left are lost. Goes on without a disk: commands are
+   * refused then, but the agent still says how the machine is and powers it off.
+   */
   async start(): Promise<void> {
     const { logger, clock } = this.#o;
-    await this.#journal.open();
+    const problem = await this.#journal.open();
+    if (problem !== undefined) {
+      logger.error({ err: problem }, 'the journal of commands cannot be written: commands are refused until it can');
+    }
     for (const { id, fence } of this.#journal.unended()) {
       logger.warn({ command: id }, 'the agent ended while this command ran: it is lost');
       const error = 'the agent, or the machine, was restarted while the command ran';
-      await this.#journal.end({ ...emptyResult(id, fence), end: CommandEnd.COMMAND_END_LOST, error });
+      const result = { ...emptyResult(id, fence), end: CommandEnd.COMMAND_END_LOST, error };
+      await this.#journal.end(result).catch((cause: unknown) => this.#notWritten(cause));
     }
     this.#timer = clock.setInterval(() => this.#tick(), TICK_MS);
   }
@@ -214,7 +221,6 @@ export class Commands {
     } catch (error) {
       // What cannot be remembered might run twice.
       logger.error({ err: error, command: id }, 'the command cannot be noted on disk: refused');
-      this.#journal.forget(id);
       this.#taking.delete(id);
       return this.#refuse(command, `it cannot be noted in the state folder: ${(error as Error).message}`);
     }

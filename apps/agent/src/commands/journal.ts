@@ -3,7 +3,8 @@
  * if the agent died meanwhile, and a result outlives an outage.
  *
  * One file of JSON lines that is only appended to, and written anew when it has grown. A line counts once it is synced;
- * one that was cut off by a crash is ignored: what it would have allowed has not happened yet.
+ * one that was cut off by a crash is ignored: what it would have allowed has not happened yet. After a write that failed
+ * (a full disk) the file may end in half a line, to which the next would be glued: it is written anew before that.
  *
  * Bounds: results that are not delivered by number and bytes, the oldest dropped; ids of delivered ones by number.
  */
@@ -52,7 +53,12 @@ export class Journal {
   /** One write after the other. */
   #writing: Promise<void> = Promise.resolve();
   #nextWrite: Promise<void> | undefined;
-  readonly #pending: string[] = [];
+  readonly #pending: Line[] = [];
+  /** What is in the file is not all that is known, or half a line. */
+  #isTorn = false;
+  #isClosed = false;
+  /** Why nothing is known of earlier lives: then nothing may begin, and the file is left alone. */
+  #unread: Error | undefined;
 
   constructor(options: JournalOptions) {
     this.#o = options;
@@ -77,36 +83,46 @@ export class Journal {
     return [...this.#commands.values()].filter(({ result, isDelivered }) => result === undefined && !isDelivered);
   }
 
-  async open(): Promise<void> {
+  /**
+   * Never rejects. Resolves with what is wrong with the disk: as long as that is so, {@link see} rejects, and what is
+   * delivered or ends is known to this process only.
+   */
+  async open(): Promise<Error | undefined> {
     const { folder } = this.#o;
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    const text = await readFile(join(folder, FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return '';
-      throw error;
-    });
-    for (const line of text.split('\n')) this.#read(line);
+    try {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      const text = await readFile(join(folder, FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return '';
+        throw error;
+      });
+      for (const line of text.split('\n')) this.#read(line);
+    } catch (error) {
+      this.#unread = error as Error;
+      return this.#unread;
+    }
     this.#keepBounds();
-    await this.#rewrite();
+    try {
+      await this.#rewrite();
+    } catch (error) {
+      return error as Error;
+    }
+    return undefined;
   }
 
   async close(): Promise<void> {
     await this.#writing.catch(() => undefined);
     await this.#file?.close();
     this.#file = undefined;
+    this.#isClosed = true;
   }
 
-  /** Resolves once it is on the disk: only then may the command begin. */
+  /** Resolves once it is on the disk: only then may the command begin. Rejects if it cannot be, and forgets it. */
   see(id: string, fence: number, nowMs: number): Promise<void> {
     // Of an earlier start of the same: nobody waits for that result any more.
     const before = this.#commands.get(id);
     if (before !== undefined && !before.isDelivered) this.#setDelivered(before);
     this.#commands.set(id, { id, fence, seenMs: nowMs });
     return this.#append({ kind: 'seen', id, fence, ms: nowMs });
-  }
-
-  /** It has not begun and will not: as if it had never been sent. */
-  forget(id: string): void {
-    this.#commands.delete(id);
   }
 
   /** Resolves once it is on the disk. */
@@ -168,7 +184,7 @@ export class Journal {
 
   /** Lines that come while others are being written share the next write. */
   #append(line: Line): Promise<void> {
-    this.#pending.push(`${JSON.stringify(line)}\n`);
+    this.#pending.push(line);
     this.#nextWrite ??= this.#writing
       .catch(() => undefined)
       .then(() => {
@@ -181,9 +197,22 @@ export class Journal {
 
   async #flush(): Promise<void> {
     const lines = this.#pending.splice(0);
-    if (this.#appended + lines.length > APPENDED_MAX) return this.#rewrite();
-    if (this.#file === undefined) throw new Error('The journal of commands is closed.');
-    await this.#file.appendFile(lines.join(''));
+    try {
+      await this.#write(lines);
+    } catch (error) {
+      this.#isTorn = true;
+      // They will not begin, so the next writing must not have them: as if they had never been sent.
+      for (const line of lines) if (line.kind === 'seen') this.#commands.delete(line.id);
+      throw error;
+    }
+  }
+
+  async #write(lines: readonly Line[]): Promise<void> {
+    if (this.#unread !== undefined) throw this.#unread;
+    if (this.#isClosed) throw new Error('The journal of commands is closed.');
+    if (this.#file === undefined || this.#isTorn || this.#appended + lines.length > APPENDED_MAX)
+      return this.#rewrite();
+    await this.#file.appendFile(textOf(lines));
     await this.#file.datasync();
     this.#appended += lines.length;
   }
@@ -196,11 +225,18 @@ export class Journal {
       ...(result === undefined ? [] : [{ kind: 'ended' as const, result }]),
       ...(isDelivered ? [{ kind: 'delivered' as const, id }] : []),
     ]);
-    await writeWhole(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
-    await this.#file?.close();
+    await writeWhole(path, textOf(lines));
+    const former = this.#file;
+    this.#file = undefined;
+    await former?.close();
     this.#file = await open(path, 'a', 0o600);
     this.#appended = 0;
+    this.#isTorn = false;
   }
+}
+
+function textOf(lines: readonly Line[]): string {
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join('');
 }
 
 const OVERHEAD_BYTES = 200;
