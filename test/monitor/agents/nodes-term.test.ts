@@ -166,6 +166,27 @@ describe('a dead node', () => {
     await until('it to be ended anew', async () => (await endings()).length === 2);
   });
 
+  it('is not ended while a machine of its target lives, and is once that is gone', async () => {
+    await (await joins('host-1', 'i-w1')).leaves();
+    const term = await site.lead({ nodes: { limits: SHORT, isEndingDead: true } });
+    // What a script tells of the target is no machine of its own.
+    await term.poll(
+      [machine('w1', 'running', { id: 'script:w1', source: 'script', provider: 'script' })],
+      [],
+      'script',
+    );
+    await term.poll([machine('w1'), machine('w1', 'stopped', { id: 'i-other' })]);
+    await until('it to be passed over', async () => {
+      const ended = { verb: 'terminate', answer: 'shared' };
+      return (await term.metric('carrierarr_monitor_dead_nodes_ended_total', ended)) !== undefined;
+    });
+    expect(await endings()).toEqual([]);
+    await term.poll([], ['i-other']);
+    // It is tried again each ten seconds.
+    const [given] = await until('it to be ended', async () => (await endings()).length > 0 && endings(), 30_000);
+    expect(given).toMatchObject({ target: 'w1', command: 'terminate' });
+  }, 40_000);
+
   it('with a stream that somebody serves is told to shut down', async () => {
     await joins('host-1', 'i-w1');
     await site.connection.zadd(site.keys.servingMonitors(), Date.now() + 3_600_000, 'm1');

@@ -6,6 +6,8 @@
  *   dead ─ no stream ────────────────────────────> terminate
  *        └ stream ─> shutdown ─ carried out ─────> done
  *                             └ not, still dead ─> terminate
+ *
+ * `terminate` is for a target, and ends all that is there: while the target has a machine that is not dead, it is not given.
  */
 import { createHash } from 'node:crypto';
 import { type Clock, type Logger, Seldom } from '@carrierarr/platform';
@@ -54,7 +56,7 @@ export interface DeadNodesOptions {
   lookedAtMs: (worker: WorkerRecord) => number | undefined;
   /** Whether the newest look at a machine saw it run: there may have been one since its death was found. */
   isRunning: (worker: WorkerRecord) => boolean;
-  /** Other machines of a target, by id: `terminate` is for the target, and would end them, too. */
+  /** Machines of a target that are there, by id: `terminate` would end them all. */
   sharing: (target: string) => readonly string[];
   /** It was given. */
   onEnded: (death: Death, verb: string, execution: string) => Promise<void>;
@@ -107,9 +109,10 @@ export class DeadNodes {
 
   /** True if a machine that is not dead would be ended with this one. */
   #isShared(death: Death): boolean {
-    const { sharing, logger } = this.#o;
+    const { sharing, logger, metrics } = this.#o;
     const others = sharing(death.target).filter((id) => id !== rowOf(death) && !this.#dead.has(id));
     if (others.length === 0) return false;
+    metrics.ended.inc({ verb: 'terminate', answer: 'shared' });
     const facts = { node: death.node.name, target: death.target, others };
     this.#shared.say((unsaid) =>
       logger.warn({ ...facts, unsaid }, 'a dead node is not terminated: its target has other machines; end it by hand'),

@@ -32,7 +32,7 @@ export function createNodesMetrics(registry: Registry) {
     events,
     ended: new Counter({
       name: 'carrierarr_monitor_dead_nodes_ended_total',
-      help: 'Commands given to end dead nodes (--auto-terminate-dead), by verb and by what the queue answered.',
+      help: 'Commands given to end dead nodes (--auto-terminate-dead), by verb and by what the queue answered; `shared`: not given, as the target has other machines.',
       labelNames: ['verb', 'answer'],
       registers,
     }),
