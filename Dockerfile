@@ -1,7 +1,7 @@
 # The images: `docker build --target gateway -t carrierarr-gateway:0.1.0 .`, likewise runner, monitor, agent and all-in-one.
 #
 # BASE_IMAGE is what they run on: Debian 13, for the uWebSockets.js binaries need glibc 2.38. NODE_IMAGE is where packages
-# are installed and node itself is taken from. For builds that can be repeated give both by digest. Nothing here needs
+# are installed and node itself is taken from. To start from the same again give both by digest. Nothing here needs
 # BuildKit, and with it other targets are not built.
 
 ARG BASE_IMAGE=debian:trixie-slim

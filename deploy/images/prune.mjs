@@ -1,8 +1,8 @@
 /**
  * Takes out of node_modules, in the current directory, what no program reads: uWebSockets.js' binaries for other machines
- * and other versions of Node.js (250 MB of them), types and source maps, and the folders that packages for development left empty.
+ * and other versions of Node.js (250 MB of them), types and source maps.
  */
-import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 const uws = 'node_modules/uWebSockets.js';
@@ -20,10 +20,4 @@ const useless = /\.(d\.[cm]?ts|[cm]?ts|map|md|markdown|flow)$/i;
 for (const entry of readdirSync('node_modules', { recursive: true, withFileTypes: true })) {
   const isLicence = /^licen[cs]e/i.test(entry.name);
   if (entry.isFile() && useless.test(entry.name) && !isLicence) rmSync(join(entry.parentPath, entry.name));
-}
-
-/** Scopes whose every package was left out. */
-for (const entry of readdirSync('node_modules', { withFileTypes: true })) {
-  const folder = join('node_modules', entry.name);
-  if (entry.isDirectory() && existsSync(folder) && readdirSync(folder).length === 0) rmdirSync(folder);
 }
