@@ -299,6 +299,9 @@ describe('the flags', () => {
       'everywhere with tokens in plain text, in so many words',
       ['-grpc-addr', ':50051', '--agent-tokens-file', 't', '--grpc-insecure'],
     ],
+    ['nowhere, however often agents would report', ['-grpc-addr', 'off', '--agent-status-interval', '1h']],
+    ['loopback, with a stale timeout that is shorter than the usual interval', ['--stale-timeout', '10s']],
+    ['loopback, with reports at the longest interval', ['--agent-status-interval', '1m']],
   ])('allow to listen on %s', (_, argv) => {
     expect(problem(...argv)).toBe('');
   });
@@ -315,6 +318,16 @@ describe('the flags', () => {
     ['a certificate without its key', ['--grpc-tls-cert', 'c'], /not `--grpc-tls-key`: TLS needs both/],
     ['a key without its certificate', ['--grpc-tls-key', 'k'], /not `--grpc-tls-cert`: TLS needs both/],
     ['an authority without TLS', ['--grpc-tls-client-ca', 'a'], /served without TLS/],
+    [
+      'heartbeats further apart than half of what makes a node stale',
+      ['--agent-heartbeat-interval', '61s'],
+      /`--agent-heartbeat-interval` to be at most half of `--stale-timeout` \(2m\), got `1m1s`.*Set it to 1m or less/,
+    ],
+    [
+      'statuses further apart than half of what makes a node stale',
+      ['--agent-status-interval', '5s', '--stale-timeout', '9s'],
+      /`--agent-status-interval` to be at most half .*\(9s\), got `5s`.*Set it to 4s500ms or less/,
+    ],
     ['both safety and none', [...TLS, '--agent-tokens-file', 't', '--grpc-insecure'], /Keep one of them/],
   ])('refuse %s', (_, argv, why) => {
     expect(problem(...argv)).toMatch(why);

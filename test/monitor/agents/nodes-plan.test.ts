@@ -365,6 +365,20 @@ describe('a death', () => {
     expect(planned(view(gone, { listening: { grpc: NOW_MS - FORGET_MS + 1 } }), nothing).forget).toEqual([]);
     expect(planned(view(gone, { listening: {} }), nothing).forget).toEqual([]);
   });
+
+  it('is found though the node once spoke on a channel that nobody listens to any more', () => {
+    const once = node('a', { seenMs: { amqp: NOW_MS - 900_000, grpc: NOW_MS - limits.deadMs } });
+    expect(planned(view([once], { listening: { grpc: 0 } }), nothing)).toMatchObject({
+      ...{ counts: { dead: 1 }, deaths: [{ node: { key: 'a' } }] },
+    });
+  });
+
+  it('is none of a node that nobody can hear, which is forgotten after a day', () => {
+    const unheard = (ms: number) => [node('a', { seenMs: { amqp: NOW_MS - ms, grpc: 1 } })];
+    const plan = (ms: number) => planned(view(unheard(ms), { listening: { grpc: 0 } }), nothing);
+    expect(plan(FORGET_MS)).toMatchObject({ counts: { stale: 1 }, deaths: [], forget: ['a'] });
+    expect(plan(FORGET_MS - 1)).toMatchObject({ counts: { healthy: 1 }, deaths: [], forget: [] });
+  });
 });
 
 it('5,000 nodes that say something every half a minute change no row and little time', () => {

@@ -123,6 +123,17 @@ describe('intervals', () => {
   });
 });
 
+describe('intervals that nobody set', () => {
+  it('are half a minute, or less where nodes are stale sooner', async () => {
+    const { agent } = await home.monitor('m1', []);
+    const told = await agent().register({ nodeId: 'host-a' });
+    expect(told).toMatchObject({ heartbeatIntervalSec: 30, statusIntervalSec: 30 });
+    const hasty = await home.monitor('m2', ['--stale-timeout', '20s']);
+    const sooner = { heartbeatIntervalSec: 10, statusIntervalSec: 10 };
+    expect(await hasty.agent().register({ nodeId: 'host-b' })).toMatchObject(sooner);
+  });
+});
+
 describe('a carrierarr agent', () => {
   it('needs no registration beside its stream, and is told the intervals there', async () => {
     const { agent } = await home.monitor('m1', ['--agent-status-interval', '5s']);

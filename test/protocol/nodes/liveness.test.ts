@@ -1,4 +1,12 @@
-import { healthOf, lastSeenMs, livenessOf, silenceMs, streamsCommands } from '@carrierarr/protocol';
+import {
+  healthOf,
+  isOutOfHearing,
+  lastSeenMs,
+  livenessOf,
+  silenceMs,
+  streamsCommands,
+  UNHEARD_MS_MAX,
+} from '@carrierarr/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
@@ -25,7 +33,41 @@ describe('livenessOf', () => {
 
   it('holds nobody for dead on a channel that nobody listens to', () => {
     expect(livenessOf({ seenMs: { amqp: 1 } }, {}, limits, 1e12)).toBe('healthy');
-    expect(livenessOf({ seenMs: { amqp: 1, grpc: 1e12 } }, { grpc: 0 }, limits, 1e12 + 500_000)).toBe('healthy');
+    expect(livenessOf({ seenMs: { amqp: 1 } }, { grpc: 1e12 - 500_000 }, limits, 1e12)).toBe('healthy');
+  });
+
+  it('holds nobody for dead who was heard last on a channel that nobody listens to now', () => {
+    const onceByGrpc = { seenMs: { grpc: 1, amqp: 1e12 } };
+    expect(livenessOf(onceByGrpc, { grpc: 0 }, limits, 1e12 + UNHEARD_MS_MAX - 1)).toBe('healthy');
+    expect(livenessOf(onceByGrpc, { grpc: 0, amqp: 1e12 + 1_000_000 }, limits, 1e12 + 1_200_000)).toBe('stale');
+  });
+
+  it('goes by the channel on which a node was heard last, once nobody listens to the other', () => {
+    for (const [used, left] of [
+      ['grpc', 'amqp'],
+      ['amqp', 'grpc'],
+    ] as const) {
+      const node = { seenMs: { [left]: 1e12, [used]: 1e12 + 1 } };
+      const at = (silentMs: number) => livenessOf(node, { [used]: 0 }, limits, 1e12 + 1 + silentMs);
+      expect([at(119_999), at(120_000), at(300_000)]).toEqual(['healthy', 'stale', 'dead']);
+    }
+  });
+
+  it('holds for stale, but not for dead, of whom nobody could hear for a day in which others were heard', () => {
+    const node = { seenMs: { amqp: 1_000 } };
+    const at = (listening: { grpc?: number }, nowMs: number) => [
+      livenessOf(node, listening, limits, nowMs),
+      isOutOfHearing(node, listening, nowMs),
+      silenceMs(node, listening, nowMs),
+    ];
+    const there = { grpc: 0 };
+    expect(at(there, 1_000 + UNHEARD_MS_MAX - 1)).toEqual(['healthy', false, 0]);
+    expect(at(there, 1_000 + UNHEARD_MS_MAX)).toEqual(['stale', true, 0]);
+    expect(at(there, 1_000 + 9 * UNHEARD_MS_MAX)).toEqual(['stale', true, 0]);
+    // All monitors were away.
+    expect(at({ grpc: 9e9 }, 9e9 + UNHEARD_MS_MAX - 1)).toEqual(['healthy', false, 0]);
+    expect(at({ grpc: 9e9 }, 9e9 + UNHEARD_MS_MAX)).toEqual(['stale', true, 0]);
+    expect(at({}, 9e12)).toEqual(['healthy', false, 0]);
   });
 
   it('counts the shortest silence of several channels', () => {

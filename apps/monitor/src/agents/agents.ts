@@ -30,13 +30,14 @@ import { AgentLogs } from './agent-logs.js';
 import { RegistryCalls } from './agent-calls.js';
 import { CertificateFiles } from './certificates.js';
 import { CommandResults } from './command-results.js';
-import type { AgentsConfig } from './config.js';
+import { type AgentsConfig, reportIntervalsOf } from './config.js';
 import { FleetView } from './fleet-view.js';
 import { GrpcServer } from './grpc-server.js';
 import { LocalStreams } from './local-streams.js';
 import { MailCarrier } from './mail-carrier.js';
 import { createAgentMetrics } from './metrics.js';
 import { NodeTargets } from './node-targets.js';
+import type { NodesConfig } from './nodes/config.js';
 import { OutputPassage } from './output-passage.js';
 import { Peers, Registrations } from './peers.js';
 import { Streams } from './streams.js';
@@ -50,7 +51,7 @@ const STOP_MARGIN_MS = 1_000;
 const CHECK = 'agents';
 
 export interface AgentSideOptions {
-  config: AgentsConfig;
+  config: AgentsConfig & Pick<NodesConfig, 'staleTimeout'>;
   /** Where to listen; without `off`. */
   addr: Address;
   /** Name of this monitor in the registry of nodes. */
@@ -97,7 +98,7 @@ export function createAgentSide(options: AgentSideOptions): AgentSide {
   const targets = new NodeTargets({ connection, keys, clock });
   const local = new LocalStreams();
   const registrations = new Registrations();
-  const intervals = { heartbeatMs: config.agentHeartbeatInterval, statusMs: config.agentStatusInterval };
+  const intervals = reportIntervalsOf(config);
   const carrier = new MailCarrier({ mail, store, streams: local, clock, logger, metrics });
   const results = new CommandResults({
     ...{ mail, carrier, store, streams: local, now, clock, logger, metrics },

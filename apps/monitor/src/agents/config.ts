@@ -10,7 +10,9 @@ import {
   isLoopbackHost,
   parseAddress,
   printAddress,
+  printDuration,
 } from '@carrierarr/platform';
+import type { NodesConfig } from './nodes/config.js';
 
 const OFF = 'off';
 
@@ -59,14 +61,14 @@ export const agentsSchema = defineSchema({
     default: null,
   },
   agentHeartbeatInterval: {
-    doc: 'How often agents are to send a heartbeat.',
+    doc: 'How often agents are to send a heartbeat, at most half of --stale-timeout. By default 30s, or that half.',
     format: formats.durationBetween(1_000, 3_600_000),
-    default: '30s',
+    default: null,
   },
   agentStatusInterval: {
-    doc: 'How often agents are to send their status.',
+    doc: 'How often agents are to send their status, at most half of --stale-timeout. By default 30s, or that half.',
     format: formats.durationBetween(1_000, 3_600_000),
-    default: '30s',
+    default: null,
   },
   grpcKeepalive: {
     doc: 'An agent from which nothing came for this long is pinged.',
@@ -118,6 +120,18 @@ export const agentsSchema = defineSchema({
 /** The settings that serving agents reads. */
 export type AgentsConfig = ConfigValues<typeof agentsSchema>;
 
+type IntervalsConfig = Pick<AgentsConfig, 'agentHeartbeatInterval' | 'agentStatusInterval'> &
+  Pick<NodesConfig, 'staleTimeout'>;
+
+/** How often agents are to say something where nothing else is set, ms. */
+const INTERVAL_MS = 30_000;
+
+/** How often agents are to send heartbeat and status, ms. */
+export function reportIntervalsOf({ agentHeartbeatInterval, agentStatusInterval, staleTimeout }: IntervalsConfig) {
+  const usualMs = Math.min(INTERVAL_MS, Math.floor(staleTimeout / 2));
+  return { heartbeatMs: agentHeartbeatInterval ?? usualMs, statusMs: agentStatusInterval ?? usualMs };
+}
+
 type AccessConfig = Pick<
   AgentsConfig,
   'grpcAddr' | 'grpcInsecure' | 'grpcTlsCert' | 'grpcTlsKey' | 'grpcTlsClientCa' | 'agentTokensFile'
@@ -127,8 +141,8 @@ type AccessConfig = Pick<
  * Refuses combinations that the schema alone cannot. `program` is as the user typed it. Throws ConfigError with every
  * problem found.
  */
-export function validateAgentsConfig(config: AccessConfig, program = 'carrierarr monitor'): void {
-  const problems = [...tlsProblems(config), ...accessProblems(config)];
+export function validateAgentsConfig(config: AccessConfig & IntervalsConfig, program = 'carrierarr monitor'): void {
+  const problems = [...tlsProblems(config), ...accessProblems(config), ...intervalProblems(config)];
   if (problems.length > 0) throw new ConfigError(program, problems);
 }
 
@@ -172,4 +186,24 @@ function accessProblems(config: AccessConfig): ConfigProblem[] {
     `with \`--agent-tokens-file FILE\`; listen for this machine only with \`-grpc-addr 127.0.0.1:${grpcAddr.port}\`; ` +
     'turn it off with `-grpc-addr off`; or, if every machine there may be an agent (as in a private network), say `--grpc-insecure`.';
   return [{ key: 'grpcAddr', message }];
+}
+
+/** Whoever is to speak less often than silence is taken for a failure would be stale, and dead, while all is well. */
+function intervalProblems(config: AccessConfig & IntervalsConfig): ConfigProblem[] {
+  if (config.grpcAddr === OFF) return [];
+  const mostMs = Math.floor(config.staleTimeout / 2);
+  const flags = {
+    agentHeartbeatInterval: '--agent-heartbeat-interval',
+    agentStatusInterval: '--agent-status-interval',
+  };
+  return Object.entries(flags).flatMap(([name, flag]) => {
+    const key = name as keyof typeof flags;
+    const askedMs = config[key];
+    if (askedMs === null || askedMs <= mostMs) return [];
+    const message =
+      `Expected \`${flag}\` to be at most half of \`--stale-timeout\` (${printDuration(config.staleTimeout)}), got ` +
+      `\`${printDuration(askedMs)}\`: agents would count as stale between two reports. Set it to ${printDuration(mostMs)} or ` +
+      'less, or raise `--stale-timeout` and `--dead-threshold`.';
+    return [{ key, message }];
+  });
 }

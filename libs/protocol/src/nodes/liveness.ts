@@ -1,6 +1,9 @@
 /**
  * Whether a node lives: a pure function of times. Silence counts only while somebody was there to hear: after the
  * broker was away, or all monitors were, it begins anew, so that nobody is held for dead because nobody listened.
+ *
+ * A channel may also be given up for good, such as RabbitMQ once all agents speak gRPC. So one that nobody listens to
+ * protects a node only while it is where the node was heard last, and at most for a day.
  */
 import { type HealthStateName, NODE_CHANNELS, type NodeChannel, type NodeRecord } from './node-record.js';
 
@@ -30,19 +33,49 @@ export function lastSeenMs({ seenMs }: Pick<NodeRecord, 'seenMs'>): number {
   return lastMs;
 }
 
+/** What was heard last on a channel that nobody listens to any more counts for so long, ms. */
+export const UNHEARD_MS_MAX = 24 * 3_600_000;
+
 /**
- * How long it has been silent though somebody listened, ms. Of several channels the shortest silence counts. On one
- * that nobody listens to, its silence says nothing, so then it is 0.
+ * How long it has been silent though somebody listened, ms. Of several channels the shortest silence counts. On one that
+ * nobody listens to, its silence says nothing, so then it is 0, unless it was heard later on another.
  */
 export function silenceMs({ seenMs }: Pick<NodeRecord, 'seenMs'>, listening: ListeningSince, nowMs: number): number {
   let shortestMs = Infinity;
+  const heardMs = lastHeardMs(seenMs, listening);
   for (const channel of NODE_CHANNELS) {
     const seen = seenMs[channel];
     if (seen === undefined) continue;
     const since = listening[channel];
-    shortestMs = Math.min(shortestMs, since === undefined ? 0 : nowMs - Math.max(seen, since));
+    if (since !== undefined) shortestMs = Math.min(shortestMs, nowMs - Math.max(seen, since));
+    // It may live by this channel alone; what it last said on another may be days old.
+    else if (seen > heardMs) return 0;
   }
   return shortestMs === Infinity ? 0 : Math.max(0, shortestMs);
+}
+
+/**
+ * True if nobody can tell any more whether it lives: it was heard last on a channel that nobody listens to, and for a whole
+ * day since then somebody has listened, but to others. It is not known to be dead, and nothing to act on.
+ */
+export function isOutOfHearing(
+  { seenMs }: Pick<NodeRecord, 'seenMs'>,
+  listening: ListeningSince,
+  nowMs: number,
+): boolean {
+  const lastMs = lastSeenMs({ seenMs });
+  if (lastMs <= lastHeardMs(seenMs, listening)) return false;
+  // Not by the clock alone: all monitors may have been away, and this channel may be heard again a moment after others.
+  const watchedSinceMs = Math.min(...Object.values(listening));
+  return nowMs - Math.max(lastMs, watchedSinceMs) >= UNHEARD_MS_MAX;
+}
+
+/** When it was last heard of on a channel that is listened to, epoch ms; 0 for never. */
+function lastHeardMs(seenMs: NodeRecord['seenMs'], listening: ListeningSince): number {
+  let lastMs = 0;
+  for (const channel of NODE_CHANNELS)
+    if (listening[channel] !== undefined) lastMs = Math.max(lastMs, seenMs[channel] ?? 0);
+  return lastMs;
 }
 
 /** What it says of itself: the newer one of status and heartbeat counts. */
@@ -62,6 +95,6 @@ export function livenessOf(
 ): Liveness {
   const silent = silenceMs(node, listening, nowMs);
   if (silent >= deadMs) return 'dead';
-  if (silent >= staleMs) return 'stale';
+  if (silent >= staleMs || isOutOfHearing(node, listening, nowMs)) return 'stale';
   return HEALTH[healthOf(node)];
 }

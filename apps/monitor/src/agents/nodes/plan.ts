@@ -8,6 +8,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import {
+  isOutOfHearing,
   lastSeenMs,
   LIVENESS_STATES,
   type ListeningSince,
@@ -148,7 +149,8 @@ export function* planNodes(view: NodesView, memory: NodesMemory): Generator<void
       const record = worker === undefined ? rowOfNode(node, facts) : withAgent(worker, facts);
       if (!isDeepStrictEqual(record, memory.published.get(row))) upserts.push(record);
     }
-    if (silenceMs(node, view.listening, nowMs) >= FORGET_MS && liveness === 'dead') forget.push(node.key);
+    const isLongDead = liveness === 'dead' && silenceMs(node, view.listening, nowMs) >= FORGET_MS;
+    if (isLongDead || isOutOfHearing(node, view.listening, nowMs)) forget.push(node.key);
     if (!isExpected(node, worker)) continue;
     const bad = isSurelyDead(node, view, judgedSince);
     members.push({ name: node.key, group: '', wasReady: true, bad });
