@@ -181,6 +181,79 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
     ],
   ])('%s', async (_, values, words) => expect(await refusal(values)).toContain(words));
 
+  test.each([
+    [
+      'a duration that is too short',
+      { 'gateway.config': { idleTimeout: '1s', unauthenticatedTimeout: '1s' } },
+      'gateway.config.idleTimeout',
+      '8s to 16m, got 1s.',
+    ],
+    ['one that is too long', { 'monitor.config.poll': '1h1s' }, 'monitor.config.poll', '1s to 1h, got 1h1s.'],
+    [
+      'one of none at all',
+      { 'runner.config.redisOutageGrace': '0' },
+      'runner.config.redisOutageGrace',
+      '5s to 24h, got 0.',
+    ],
+    [
+      'a part of a second',
+      { 'monitor.config.grpcKeepalive': '99ms' },
+      'monitor.config.grpcKeepalive',
+      '100ms to 10m, got 99ms.',
+    ],
+    [
+      'a size that is too small',
+      { 'runner.config.spoolBytes': '63KiB' },
+      'runner.config.spoolBytes',
+      '64KiB to 1GiB, got 63KiB.',
+    ],
+    [
+      'one that is too large',
+      { 'gateway.config.messageBytesMax': '0.1GiB' },
+      'gateway.config.messageBytesMax',
+      '1KiB to 16MiB, got 0.1GiB.',
+    ],
+    [
+      'one in bytes',
+      { 'gateway.config.messageBytesMax': 1023 },
+      'gateway.config.messageBytesMax',
+      '1KiB to 16MiB, got 1023.',
+    ],
+    [
+      'one of all components, once',
+      { 'config.historyBytes': '2TiB' },
+      'config.historyBytes',
+      '64KiB to 1TiB, got 2TiB.',
+    ],
+  ])('%s for the program', async (_, values, key, words) => {
+    const said = (await refusal(values)).match(/^- .*$/gm) ?? [];
+    expect(said).toHaveLength(1);
+    expect(said[0]).toMatch(new RegExp(`^- Expected ${key} to be a (duration|size) .*, from ${words}$`));
+  });
+
+  test.each([
+    ['as the program waits by itself', { idleTimeout: '9s' }, '(9s), got 10s.'],
+    ['as it is told to wait', { unauthenticatedTimeout: '1m1s' }, '(60s), got 1m1s.'],
+    ['as both say', { idleTimeout: '90s', unauthenticatedTimeout: '1.6m' }, '(90s), got 1.6m.'],
+  ])('a longer wait for a token than for any word: %s', async (_, config, words) => {
+    const said = `Expected gateway.config.unauthenticatedTimeout to be at most idleTimeout ${words}`;
+    expect(await refusal({ 'gateway.config': config })).toContain(`- ${said}\n`);
+  });
+
+  test('nothing at the bounds themselves', async () => {
+    const gateway = {
+      idleTimeout: '16m',
+      unauthenticatedTimeout: '10m',
+      messageBytesMax: 1024,
+      ringBytes: 0,
+      idempotencyWindow: '8760h',
+    };
+    const monitor = { poll: '1h', grpcKeepalive: '0.1s', grpcMessageBytesMax: '64MiB' };
+    const values = { 'gateway.config': gateway, 'monitor.config': monitor, 'config.historyBytes': '65536' };
+    expect(await refusal({ ...values, 'runner.config.historyTotalBytes': '64TiB' })).toBe('');
+    expect(await refusal({ 'gateway.config': { idleTimeout: '0.2m', unauthenticatedTimeout: '12s' } })).toBe('');
+  });
+
   const served = { 'agents.grpc.enabled': true };
   const tls = { ...served, 'agents.grpc.tls.existingSecret': 'tls' };
   const proxied = { ...served, 'agents.grpc.tls.atProxy': true, 'agents.grpc.tokens.existingSecret': 'tokens' };

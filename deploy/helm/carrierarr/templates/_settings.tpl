@@ -3,15 +3,30 @@ What the programs are told, as the file that CARRIERARR_CONFIG names. Keys are t
 values.schema.json knows them all, so that a misspelt one stops at `helm install` and not in a pod.
 */}}
 
-{{/* Seconds, rounded up, of a duration such as 1h30m or 500ms. */}}
-{{- define "carrierarr.seconds" -}}
+{{/* Milliseconds of a duration such as 1h30m or 500ms. */}}
+{{- define "carrierarr.milliseconds" -}}
 {{- $ms := 0.0 -}}
 {{- range regexFindAll `[0-9]+(\.[0-9]+)?(ms|s|m|h)` (toString .) -1 -}}
   {{- $amount := regexFind `^[0-9.]+` . | float64 -}}
   {{- $unit := regexFind `[a-z]+$` . -}}
   {{- $ms = addf $ms (mulf $amount (index (dict "ms" 1.0 "s" 1000.0 "m" 60000.0 "h" 3600000.0) $unit)) -}}
 {{- end -}}
-{{- divf $ms 1000.0 | ceil | int64 -}}
+{{- $ms -}}
+{{- end }}
+
+{{/* Seconds, rounded up, of a duration. */}}
+{{- define "carrierarr.seconds" -}}
+{{- divf (include "carrierarr.milliseconds" . | float64) 1000.0 | ceil | int64 -}}
+{{- end }}
+
+{{/* Bytes of a size such as 64KiB, or of a number. */}}
+{{- define "carrierarr.bytes" -}}
+{{- if kindIs "string" . -}}
+{{- $unit := regexFind `[A-Za-z]+$` . | default "B" -}}
+{{- mulf (regexFind `^[0-9.]+` . | float64) (get (dict "B" 1.0 "KiB" 1024.0 "MiB" 1048576.0 "GiB" 1073741824.0 "TiB" 1099511627776.0) $unit) -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
 {{- end }}
 
 {{/* A duration that is configured, else the program's own default. Arguments: config, key, default. */}}

@@ -91,6 +91,11 @@ values.schema.json.
 {{- if ge $drain $stop -}}
 {{- $problems = append $problems (printf "Expected gateway.config.shutdownGrace to be longer than drainDelay and drainSpread together (%ds), got %ds." $drain $stop) -}}
 {{- end -}}
+{{- $idle := $gateway.idleTimeout | default "60s" -}}
+{{- $unauthenticated := $gateway.unauthenticatedTimeout | default "10s" -}}
+{{- if gt (include "carrierarr.milliseconds" $unauthenticated | float64) (include "carrierarr.milliseconds" $idle | float64) -}}
+{{- $problems = append $problems (printf "Expected gateway.config.unauthenticatedTimeout to be at most idleTimeout (%s), got %s." $idle $unauthenticated) -}}
+{{- end -}}
 {{- $stops := dict
   "gateway" (add .Values.gateway.preStopSleepSeconds $stop)
   "runner" (include "carrierarr.runner.shutdownSeconds" .)
@@ -144,7 +149,7 @@ values.schema.json.
 {{- $problems = append $problems "metrics.serviceMonitor and metrics.podMonitor are both enabled: every metric would be counted twice. Keep one of them." -}}
 {{- end -}}
 
-{{- $problems = concat $problems (include "carrierarr.agents.problems" . | fromJsonArray) -}}
+{{- $problems = concat $problems (include "carrierarr.agents.problems" . | fromJsonArray) (include "carrierarr.bounds.problems" . | fromJsonArray) -}}
 
 {{- if $problems -}}
 {{- fail (printf "\n\nThese values are refused:\n\n- %s\n" (join "\n- " $problems)) -}}
