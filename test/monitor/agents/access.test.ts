@@ -195,6 +195,36 @@ describe('certificate files', () => {
     files.stop();
   });
 
+  it.each([
+    ['nothing', () => '', /own\.ca.*got 0 bytes without any/],
+    ['no certificate', () => 'not a certificate\n', /got 18 bytes without any/],
+    ['half a certificate', (ca: string) => ca + ca.slice(0, ca.length / 2), /got one that is cut off/],
+    ['a certificate that is none', (ca: string) => ca + ca.replaceAll('M', 'N'), /certificate 2 of 2 cannot be read/],
+  ])('are not taken over with an authority of agents that is %s', async (_, textOf, why) => {
+    const ca = await readFile(file('ca.pem'), 'utf8');
+    const errors: { problem?: string }[] = [];
+    const filesOf = () =>
+      new CertificateFiles({
+        ...{ cert: file('server.pem'), key: file('server.key'), clientCa: file('own.ca'), clock: new FakeClock() },
+        logger: { ...logger, error: (about: unknown) => void errors.push(about as object) },
+      });
+    await writeFile(file('own.ca'), textOf(ca));
+    await expect(filesOf().start()).rejects.toThrow(why);
+
+    await writeFile(file('own.ca'), ca + (await readFile(file('other.pem'), 'utf8')));
+    const files = filesOf();
+    await files.start();
+    const given: unknown[] = [];
+    files.addCaCertificateListener((update) => given.push(update?.caCertificate));
+    await writeFile(file('own.ca'), textOf(ca));
+    await files.refresh();
+    expect([given.length, errors]).toEqual([
+      1,
+      [{ cert: file('server.pem'), problem: expect.stringMatching(why) as string }],
+    ]);
+    files.stop();
+  });
+
   it('that are missing at the start are named', async () => {
     const files = new CertificateFiles({
       ...{ cert: file('no.pem'), key: file('no.key'), clientCa: null, clock: new FakeClock(), logger },

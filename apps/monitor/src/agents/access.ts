@@ -4,12 +4,21 @@ import type { Metadata } from '@grpc/grpc-js';
 
 const BEARER = /^Bearer +(\S+)$/i;
 
-/** Why a call is refused; undefined if it may go on. */
-export function problemOfToken(tokens: Tokens | undefined, metadata: Metadata): string | undefined {
-  if (tokens === undefined) return undefined;
+/** Of a call that may go on: whether what let it in still does. */
+export type Admission = () => boolean;
+
+/** The problem says why a call is refused. */
+export function admissionOf(
+  tokens: Tokens | undefined,
+  metadata: Metadata,
+): { problem: string } | { isStillIn: Admission } {
+  if (tokens === undefined) return { isStillIn: () => true };
   const [given] = metadata.get('authorization');
-  if (given === undefined) return 'Expected a token as `authorization: Bearer TOKEN`, got none.';
+  if (given === undefined) return { problem: 'Expected a token as `authorization: Bearer TOKEN`, got none.' };
   const token = BEARER.exec(String(given))?.[1];
-  if (token === undefined) return 'Expected `authorization: Bearer TOKEN`, got something else.';
-  return tokens.find(token) === undefined ? 'The token is not one of those that are let in.' : undefined;
+  if (token === undefined) return { problem: 'Expected `authorization: Bearer TOKEN`, got something else.' };
+  const found = tokens.find(token);
+  if (found === undefined) return { problem: 'The token is not one of those that are let in.' };
+  const { proof, subject } = found;
+  return { isStillIn: () => tokens.holds(proof, subject) };
 }

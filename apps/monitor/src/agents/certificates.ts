@@ -4,6 +4,7 @@
  *
  * gRPC has such a provider itself, but hands over whatever lies there, and refuses every connection while it is no good.
  */
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import { type experimental } from '@grpc/grpc-js';
@@ -113,7 +114,30 @@ export class CertificateFiles implements CertificateProvider {
     ]);
     // Throws for what is none, and for a key of another certificate.
     createSecureContext({ cert: certText, key: keyText, ...(ca !== undefined && { ca }) });
+    if (ca !== undefined && clientCa !== null) checkAuthorities(ca.toString('latin1'), clientCa);
     return { cert: certText, key: keyText, ca };
+  }
+}
+
+const MARK = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/g;
+const CERTIFICATE = new RegExp(`${MARK.source}[^-]+-----END (?:X509 |TRUSTED )?CERTIFICATE-----`, 'g');
+
+/**
+ * Throws unless it is one certificate or more, each whole. OpenSSL takes what it can read, also nothing, and then refuses
+ * everybody without a word.
+ */
+function checkAuthorities(pem: string, path: string): void {
+  const begun = pem.match(MARK)?.length ?? 0;
+  const certificates = pem.match(CERTIFICATE) ?? [];
+  const expected = `Expected the certificates (PEM) of who signs those of agents in ${path}`;
+  if (begun === 0) throw new Error(`${expected}, got ${pem.length} bytes without any.`);
+  if (certificates.length < begun) throw new Error(`${expected}, got one that is cut off.`);
+  for (const [i, certificate] of certificates.entries()) {
+    try {
+      void new X509Certificate(certificate);
+    } catch (cause) {
+      throw new Error(`${expected}, but certificate ${i + 1} of ${certificates.length} cannot be read.`, { cause });
+    }
   }
 }
 

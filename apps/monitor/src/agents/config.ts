@@ -56,7 +56,7 @@ export const agentsSchema = defineSchema({
     default: null,
   },
   agentTokensFile: {
-    doc: 'Tokens that let agents in (`authorization: Bearer`): a `subject token` pair per line, as in --tokens-file. Read again when it changes.',
+    doc: 'Tokens that let agents in (`authorization: Bearer`): a `subject token` pair per line, as in --tokens-file. Read again when it changes; streams of a token that is gone end.',
     format: formats.filePath,
     default: null,
   },

@@ -11,7 +11,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
-import { type Address, type Clock, type Logger, Seldom, sleep, type Tokens } from '@carrierarr/platform';
+import { type Address, type Clock, type Logger, Seldom, sleep, type Timer, type Tokens } from '@carrierarr/platform';
 import {
   agentProto,
   AgentControlService,
@@ -25,7 +25,7 @@ import {
   type RegisterResponse,
 } from '@carrierarr/protocol/agent-control';
 import { HealthImplementation } from 'grpc-health-check';
-import { problemOfToken } from './access.js';
+import { type Admission, admissionOf } from './access.js';
 import { AgentListener } from './agent-listener.js';
 import { type AgentCall, AgentStream, type Sized, type StreamLimits } from './agent-stream.js';
 import type { CertificateFiles } from './certificates.js';
@@ -38,6 +38,8 @@ const CALLS_PER_CONNECTION_MAX = 64;
 /** Most time that streams are given to move when the monitor stops, ms: spread, so that they do not all come at once. */
 const MOVE_SPREAD_MS = 2_000;
 const SHUTDOWN_MS_MAX = 3_000;
+/** Between two looks for streams whose token does not let anybody in any more, ms. */
+export const ADMISSION_CHECK_MS = 30_000;
 /** Between two words about connections that could not be accepted, ms. */
 const NOT_ACCEPTED_TOLD_EVERY_MS = 60_000;
 
@@ -80,11 +82,13 @@ export class GrpcServer {
   readonly #o: GrpcServerOptions;
   readonly #server: Server;
   readonly #health = new HealthImplementation({ '': 'NOT_SERVING', [SERVICE_NAME]: 'NOT_SERVING' });
-  readonly #streams = new Set<AgentStream>();
+  /** Those that are open, with what lets each in. */
+  readonly #streams = new Map<AgentStream, Admission>();
   readonly #listener: AgentListener;
   /** Whatever keeps one from being accepted keeps many. */
   readonly #notAccepted: Seldom;
   #injector: ConnectionInjector | undefined;
+  #checking: Timer | undefined;
 
   constructor(options: GrpcServerOptions) {
     this.#o = options;
@@ -119,11 +123,12 @@ export class GrpcServer {
     return this.#listener.address;
   }
 
-  /** Rejects if the address cannot be had. */
+  /** Rejects if the address cannot be had; it may be called again then. */
   async listen(): Promise<void> {
-    // Not earlier: without certificates it would take nobody.
-    this.#injector = this.#server.createConnectionInjector(this.#credentials());
+    // Not earlier: without certificates it would take nobody. And once, however often: each one listens for certificates.
+    this.#injector ??= this.#server.createConnectionInjector(this.#credentials());
     await this.#listener.listen();
+    this.#checking = this.#o.clock.setInterval(() => this.#endRevoked(), ADMISSION_CHECK_MS);
     this.#setServing('SERVING');
   }
 
@@ -140,18 +145,35 @@ export class GrpcServer {
   async stop(): Promise<void> {
     const { clock } = this.#o;
     this.#setServing('NOT_SERVING');
+    this.#checking?.cancel();
     this.#listener.stop();
     // Says GOAWAY on every connection: what comes next, comes over new ones, and elsewhere.
     const shutDown = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
     const count = Math.max(1, this.#streams.size);
     const isLarge = this.#streams.size > 1;
-    for (const [i, stream] of [...this.#streams].entries()) {
+    for (const [i, stream] of [...this.#streams.keys()].entries()) {
       const end = () => stream.close(codes.UNAVAILABLE, 'This monitor stops. Connect to another.');
       if (isLarge) clock.setTimeout(end, (i / count) * MOVE_SPREAD_MS);
       else end();
     }
     await Promise.race([shutDown, sleep(clock, (isLarge ? MOVE_SPREAD_MS : 0) + SHUTDOWN_MS_MAX)]);
     this.#server.forceShutdown();
+  }
+
+  /** A stream may last for weeks; a token that was taken out of the file is to end it, as it ends those of clients. */
+  #endRevoked(): void {
+    let count = 0;
+    for (const [stream, isStillIn] of [...this.#streams]) {
+      if (isStillIn()) continue;
+      stream.refuse(
+        'token',
+        codes.UNAUTHENTICATED,
+        'The token of this stream is not one of those that are let in any more.',
+      );
+      count += 1;
+    }
+    if (count > 0)
+      this.#o.logger.warn({ streams: count }, 'streams of agents were ended: their tokens are not let in any more');
   }
 
   #setServing(status: 'SERVING' | 'NOT_SERVING'): void {
@@ -182,10 +204,10 @@ export class GrpcServer {
     };
     return (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>) => {
       const peer = call.getPeer();
-      const problem = problemOfToken(tokens, call.metadata);
-      if (problem !== undefined) {
+      const admission = admissionOf(tokens, call.metadata);
+      if ('problem' in admission) {
         metrics.refused.inc({ reason: 'token' });
-        return done({ code: codes.UNAUTHENTICATED, details: problem });
+        return done({ code: codes.UNAUTHENTICATED, details: admission.problem });
       }
       if (!peers.call(peer, clock.monotonicMs())) {
         metrics.refused.inc({ reason: 'calls' });
@@ -202,8 +224,8 @@ export class GrpcServer {
       metrics.refused.inc({ reason });
       call.emit('error', { code, details });
     };
-    const problem = problemOfToken(tokens, call.metadata);
-    if (problem !== undefined) return refuse('token', codes.UNAUTHENTICATED, problem);
+    const admission = admissionOf(tokens, call.metadata);
+    if ('problem' in admission) return refuse('token', codes.UNAUTHENTICATED, admission.problem);
     const release = peers.stream(call.getPeer());
     if (typeof release === 'string') return refuse('streams', codes.RESOURCE_EXHAUSTED, release);
     const stream = new AgentStream({
@@ -215,7 +237,7 @@ export class GrpcServer {
         onClosed(closed);
       },
     });
-    this.#streams.add(stream);
+    this.#streams.set(stream, admission.isStillIn);
     onOpened(stream);
   }
 }
