@@ -1,10 +1,12 @@
 import { AGENT_EXCHANGES, amqpHeartbeatSchema, amqpRegistrationSchema } from '@carrierarr/protocol';
+import { type Clock, systemClock } from '@carrierarr/platform';
 import type { ConfirmChannel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { amqpUrl } from '../../apps/agent/src/amqp/publisher.js';
 import { BROKER_START_MS, noRabbitMq, startRabbitMq, type TestRabbitMq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 import { endAgents, startAgent } from './support/agent-process.js';
+import { endServers, startServer } from './support/http-server.js';
 
 describe('the URL of the broker', () => {
   it.each([
@@ -15,6 +17,34 @@ describe('the URL of the broker', () => {
     expect(amqpUrl(text, 'agents')).toBe(url);
   });
 });
+
+type AgentExchange = (typeof AGENT_EXCHANGES)['registration' | 'heartbeat'];
+
+/** A clock whose long pauses pass when the test says so; what waits for the broker is real. */
+function pausedClock() {
+  const pauses = new Set<{ wake: () => void; ms: number }>();
+  let skippedMs = 0;
+  const clock: Clock = {
+    now: () => systemClock.now() + skippedMs,
+    monotonicMs: () => systemClock.monotonicMs() + skippedMs,
+    setInterval: (callback, ms) => systemClock.setInterval(callback, ms),
+    setTimeout(wake, ms) {
+      if (ms <= 10_000) return systemClock.setTimeout(wake, ms);
+      const pause = { wake, ms };
+      pauses.add(pause);
+      return { cancel: () => void pauses.delete(pause) };
+    },
+  };
+  return {
+    clock,
+    passNextPause: async () => {
+      const pause = await until('a pause', () => [...pauses][0]);
+      pauses.delete(pause);
+      skippedMs += pause.ms;
+      pause.wake();
+    },
+  };
+}
 
 interface Received {
   key: string;
@@ -35,15 +65,21 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
   beforeEach(() => (received = []));
   afterEach(async () => {
     await endAgents();
+    await endServers();
     for (const { name } of [AGENT_EXCHANGES.registration, AGENT_EXCHANGES.heartbeat])
       await channel.deleteExchange(name);
   });
 
   /** Does what a control plane does when it starts. */
-  async function declare(): Promise<void> {
+  async function declare(consumed = [AGENT_EXCHANGES.registration, AGENT_EXCHANGES.heartbeat]): Promise<void> {
     channel = await (await broker.client()).createConfirmChannel();
-    for (const { name, type, keys } of [AGENT_EXCHANGES.registration, AGENT_EXCHANGES.heartbeat]) {
+    for (const { name, type } of [AGENT_EXCHANGES.registration, AGENT_EXCHANGES.heartbeat])
       await channel.assertExchange(name, type, { durable: true });
+    await consume(consumed);
+  }
+
+  async function consume(exchanges: readonly AgentExchange[]): Promise<void> {
+    for (const { name, keys } of exchanges) {
       const { queue } = await channel.assertQueue('', { exclusive: true });
       for (const key of keys) await channel.bindQueue(queue, name, key);
       await channel.consume(
@@ -63,9 +99,10 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
     }
   }
 
-  const start = () =>
+  const start = (clock?: Clock) =>
     startAgent({
       flags: ['--rabbitmq-url', broker.url, '--instance-id', 'i-1', '--type', 'gpu-worker', '--region', 'r1'],
+      ...(clock && { clock }),
     });
   const bodies = (key: string) => received.filter((message) => message.key === key).map(({ body }) => body);
 
@@ -90,6 +127,55 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
     await agent.stop();
     await until('the deregistration', () => bodies('deregister').length === 1);
   });
+
+  it('tries again to register when no queue takes it, says so, and beats meanwhile', async () => {
+    await declare([AGENT_EXCHANGES.heartbeat]);
+    const agent = await start();
+    await until('a heartbeat', () => bodies('').length > 0);
+    expect(await agent.metric('carrierarr_agent_unroutable_registrations_total')).toBeGreaterThan(0);
+    expect(await agent.metric('carrierarr_agent_rabbitmq_connected')).toBe(0);
+    expect(agent.readiness.ready().checks['rabbitmq']).toMatchObject({
+      ...{ ok: false, detail: 'no queue takes registrations from the exchange agents.registration' },
+    });
+    expect(agent.logs()).toContain('not registered at RabbitMQ');
+    await consume([AGENT_EXCHANGES.registration]);
+    await until('the registration', () => bodies('register').length > 0, 30_000);
+    await until('ready', () => agent.readiness.ready().ready);
+  }, 60_000);
+
+  it('registers again every few minutes, since a registration may be lost', async () => {
+    await declare();
+    const { clock, passNextPause } = pausedClock();
+    const agent = await start(clock);
+    await until('the first heartbeat', () => bodies('').length === 1);
+    const published = () => bodies('register').length + bodies('').length;
+    while (bodies('register').length < 2) {
+      const before = published();
+      await passNextPause();
+      await until('what follows a pause', () => published() > before);
+      expect(bodies('').length).toBeLessThan(12);
+    }
+    expect(bodies('').length).toBeGreaterThan(4);
+    expect(agent.logs()).not.toContain('no heartbeats over RabbitMQ');
+  });
+
+  it('goes by its instance id once it knows that, and by its host name no more', async () => {
+    await declare();
+    let isThere = false;
+    const imds = await startServer((request, response) => {
+      if (!isThere) return void response.writeHead(503).end();
+      const isKnown = request.method === 'PUT' || request.url?.endsWith('/instance-id');
+      return void response.writeHead(isKnown ? 200 : 404).end('i-late');
+    });
+    await startAgent({ flags: ['--rabbitmq-url', broker.url, '--metadata', 'ec2', '--metadata-url', imds.url] });
+    await until('a heartbeat', () => bodies('').length > 0);
+    expect(bodies('register')).toMatchObject([{ node_id: 'node-1' }]);
+    isThere = true;
+    // It is asked again within 12 s.
+    await until('the new registration', () => bodies('register').length > 1, 25_000);
+    expect(bodies('deregister')).toMatchObject([{ node_id: 'node-1' }]);
+    expect(bodies('register').at(-1)).toMatchObject({ node_id: 'i-late' });
+  }, 60_000);
 
   it('waits for exchanges that are not there yet, and declares none', async () => {
     const agent = await start();

@@ -44,6 +44,37 @@ it('says at once that its instance will be taken away', async () => {
   });
 });
 
+it('registers anew, over its open stream, once a late metadata service says who it is', async () => {
+  let isThere = false;
+  const imds = await startServer((request, response) => {
+    if (!isThere) return void response.writeHead(503).end();
+    if (request.method === 'PUT') return void response.end('token');
+    if (request.url?.endsWith('/instance-id')) return void response.end('i-0abc');
+    if (request.url?.endsWith('/spot/instance-action')) return void response.end('{"action":"stop"}');
+    return void response.writeHead(404).end();
+  });
+  control = await TestControlPlane.start();
+  const { registrations, streams } = control;
+  const newest = () => control?.statuses().at(-1);
+  const clock = new FakeClock();
+  const flags = ['--control-plane', control.address, '--metadata', 'ec2', '--metadata-url', imds.url];
+  const agent = await startAgent({ flags, clock });
+  await control.connected();
+  expect(registrations).toMatchObject([{ nodeId: 'node-1', instanceId: '' }]);
+  expect(agent.logs()).toContain('the metadata service does not say who this machine is');
+  isThere = true;
+  await until('the instance id in a status', async () => {
+    await clock.advanceAsync(1_000);
+    return newest()?.instanceId === 'i-0abc';
+  });
+  expect(registrations).toMatchObject([{ instanceId: '' }, { nodeId: 'node-1', instanceId: 'i-0abc' }]);
+  expect(streams).toHaveLength(1);
+  await until('a notice', async () => {
+    await clock.advanceAsync(1_000);
+    return newest()?.interruption?.kind === 'spot';
+  });
+});
+
 it('powers the machine off when it is idle, though there is no control plane', async () => {
   const folder = temporaryFolder('agent-');
   const off = join(folder, 'off');

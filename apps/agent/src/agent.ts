@@ -18,7 +18,9 @@ import type { AgentConfig } from './config.js';
 import { ControlPlane } from './control/control-plane.js';
 import { IdleWatch } from './idle/idle-watch.js';
 import { runPowerOff } from './idle/power-off.js';
-import { identityOf, type Identity, logIdentity, lookAtCloud } from './metadata/identity.js';
+import type { CloudIdentity } from './metadata/cloud-identity.js';
+import { type Cloud, cloudToAsk, identityOf, type Identity, logIdentity } from './metadata/identity.js';
+import { IdentitySearch } from './metadata/identity-search.js';
 import { InterruptionWatch } from './metadata/interruption-watch.js';
 import { createAgentMetrics } from './metrics.js';
 import { NodeState } from './state/node-state.js';
@@ -56,6 +58,7 @@ export function createAgent(options: AgentOptions): Component {
   const lock = new StateLock(config.stateDir);
   let identity: Identity = identityOf(config, undefined);
   let interruptions: InterruptionWatch | undefined;
+  let search: IdentitySearch | undefined;
   let type = nodeTypeOf(config.type, 0);
   let control: ControlPlane | undefined;
   let publisher: AmqpPublisher | undefined;
@@ -144,6 +147,29 @@ export function createAgent(options: AgentOptions): Component {
     return names.flatMap((name) => (args[name] === undefined ? [] : [`${name}=${args[name]}`]));
   }
 
+  function watchInterruptions(cloud: Cloud | undefined): void {
+    if (cloud?.imds === undefined) return;
+    const onNotice = (): void => {
+      metrics.interruptions.inc();
+      control?.sendStatusNow();
+    };
+    interruptions = new InterruptionWatch({ imds: cloud.imds, onNotice, clock, logger });
+    interruptions.start();
+  }
+
+  /** The cloud answers at last: whoever knows this node hears who it is. */
+  async function identified(cloud: Cloud, found: CloudIdentity): Promise<void> {
+    watchInterruptions(cloud);
+    const late = identityOf(config, found);
+    // A control plane joins both names. Over RabbitMQ alone nothing does, so what goes by the first one is to go.
+    const isRenamed = config.controlPlane.length === 0 && late.instanceId !== identity.instanceId;
+    if (isRenamed) await publisher?.deregister();
+    identity = late;
+    logIdentity(logger, identity);
+    control?.registerAgain();
+    publisher?.registerAgain();
+  }
+
   async function powerOff(idleMs: number): Promise<void> {
     const minutes = Math.round(idleMs / 60_000);
     control?.sendLog('warn', `idle for ${minutes} min: powering off`, {
@@ -162,8 +188,9 @@ export function createAgent(options: AgentOptions): Component {
       await state.open();
       // First of all that may fail: what is not used must be powered off whatever else does not work.
       await idle.start();
-      const cloud = await lookAtCloud(config, env, clock);
-      identity = identityOf(config, cloud.identity);
+      const cloud = cloudToAsk(config, env, clock);
+      const found = await cloud?.identity();
+      identity = identityOf(config, found);
       const sight: Sight = await collector.look();
       type = nodeTypeOf(config.type, sight.gpus.length);
       logIdentity(logger, identity);
@@ -173,13 +200,11 @@ export function createAgent(options: AgentOptions): Component {
       );
       await openPipes().catch((error: unknown) => logger.error({ err: error }, 'no pipes for programs; trying again'));
       await commands.start();
-      if (cloud.imds !== undefined) {
-        const onNotice = (): void => {
-          metrics.interruptions.inc();
-          control?.sendStatusNow();
-        };
-        interruptions = new InterruptionWatch({ imds: cloud.imds, onNotice, clock, logger });
-        interruptions.start();
+      if (found !== undefined) watchInterruptions(cloud);
+      else if (cloud !== undefined) {
+        const onFound = (late: CloudIdentity): void => void identified(cloud, late);
+        search = new IdentitySearch({ ask: () => cloud.identity(), onFound, clock, logger });
+        search.start();
       }
       control = new ControlPlane({
         ...{ config, nodeId: identity.nodeId, registration, status, readiness, metrics, clock, logger },
@@ -206,6 +231,7 @@ export function createAgent(options: AgentOptions): Component {
     },
 
     async stop() {
+      search?.stop();
       interruptions?.stop();
       await idle.stop();
       await commands.stop();

@@ -36,6 +36,10 @@ export function createAgentMetrics(registry: Registry, levels: AgentLevels) {
       help: '1 while registered at RabbitMQ.',
       registers,
     }),
+    unroutableRegistrations: counter(
+      'unroutable_registrations_total',
+      'Registrations that no queue of RabbitMQ took; they are sent again.',
+    ),
     reconnects: counter('reconnects_total', 'Connections to a control plane that ended or failed.'),
     skippedStatuses: counter('skipped_statuses_total', 'Statuses left out because the connection took nothing.'),
     repeated: counter('repeated_commands_total', 'Commands that were sent again and did not run again.'),

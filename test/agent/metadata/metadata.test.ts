@@ -2,7 +2,9 @@ import { createLogger, FakeClock, systemClock } from '@carrierarr/platform';
 import { Writable } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ecsIdentity, ecsIdentityOf } from '../../../apps/agent/src/metadata/ecs.js';
-import { identityOf, lookAtCloud } from '../../../apps/agent/src/metadata/identity.js';
+import { cloudToAsk, identityOf } from '../../../apps/agent/src/metadata/identity.js';
+import { IdentitySearch } from '../../../apps/agent/src/metadata/identity-search.js';
+import type { CloudIdentity } from '../../../apps/agent/src/metadata/cloud-identity.js';
 import { Imds, type InterruptionNotice, rebalanceNotice, spotNotice } from '../../../apps/agent/src/metadata/imds.js';
 import { InterruptionWatch } from '../../../apps/agent/src/metadata/interruption-watch.js';
 import { endServers, json, startServer } from '../support/http-server.js';
@@ -132,12 +134,55 @@ describe('on ECS', () => {
     const identity = { instanceId: TASK.TaskARN, region: 'us-west-2', az: 'us-west-2d', publicIp: '' };
     expect(await ecsIdentity(`${server.url}/v4/x`)).toEqual(identity);
     const env = { ECS_CONTAINER_METADATA_URI_V4: `${server.url}/v4/x` };
-    const cloud = await lookAtCloud({ metadata: 'auto', metadataUrl: 'http://127.0.0.1:1' }, env, systemClock);
-    expect(cloud).toEqual({ identity, imds: undefined });
+    const cloud = cloudToAsk({ metadata: 'auto', metadataUrl: 'http://127.0.0.1:1' }, env, systemClock);
+    expect(await cloud?.identity()).toEqual(identity);
+    expect(cloud?.imds).toBeUndefined();
   });
 
   it.each([null, {}, { TaskARN: 1 }, { TaskARN: 'no arn' }])('%j is no task', (answer) => {
     expect(ecsIdentityOf(answer)).toBeUndefined();
+  });
+});
+
+describe('a metadata service that is not there yet', () => {
+  function search(answers: (CloudIdentity | undefined)[]) {
+    const clock = new FakeClock();
+    const found: CloudIdentity[] = [];
+    const asked: number[] = [];
+    const lines: string[] = [];
+    const destination = new Writable({
+      write: (chunk, _encoding, done) => (lines.push(String(chunk)), done()),
+    });
+    const made = new IdentitySearch({
+      ask: () => (asked.push(clock.monotonicMs()), Promise.resolve(answers.shift())),
+      ...{ onFound: (identity) => found.push(identity), clock, random: () => 0.5 },
+      logger: createLogger({ program: 'test', level: 'warn', format: 'json', destination }),
+    });
+    return { clock, found, asked, lines, made };
+  }
+  const identity = { instanceId: 'i-1', region: 'r', az: 'a', publicIp: '' };
+
+  it('is asked again, less and less often, until it answers', async () => {
+    const { clock, found, asked, lines, made } = search([...Array.from({ length: 9 }, () => undefined), identity]);
+    made.start();
+    await clock.advanceAsync(3_600_000);
+    expect(found).toEqual([identity]);
+    expect(asked).toHaveLength(10);
+    const pauses = asked.map((ms, i) => ms - (asked[i - 1] ?? 0));
+    expect(pauses[0]).toBe(7_000);
+    expect(pauses.at(-1)).toBe(152_000);
+    expect(clock.pendingTimers).toBe(0);
+    // Once, not at each question.
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('--metadata off');
+  });
+
+  it('is asked no more once the agent stops', async () => {
+    const { clock, found, made } = search([identity]);
+    made.start();
+    made.stop();
+    await clock.advanceAsync(3_600_000);
+    expect(found).toEqual([]);
   });
 });
 

@@ -1,10 +1,14 @@
 /**
  * Registers at RabbitMQ and sends heartbeats there, as long as it takes. Exchanges belong to the control plane: the agent
  * looks whether they are there and waits for them, it never declares any.
+ *
+ * A registration that no queue takes comes back from the broker, and is tried again while heartbeats go on. One that was
+ * taken may still be lost (a queue that is purged or made anew), and nothing else says what kind of node this is: so it
+ * is said again every few minutes.
  */
 import { AGENT_EXCHANGES } from '@carrierarr/protocol';
 import { backoffMs, type Clock, type Logger, type Readiness, type Timer } from '@carrierarr/platform';
-import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
+import { type ChannelModel, type ConfirmChannel, connect, type Message } from 'amqplib';
 import type { AgentMetrics } from '../metrics.js';
 
 export interface PublisherOptions {
@@ -19,6 +23,7 @@ export interface PublisherOptions {
   metrics: AgentMetrics;
   clock: Clock;
   logger: Logger;
+  random?: () => number;
 }
 
 export const HEARTBEAT_MS = 30_000;
@@ -27,9 +32,16 @@ const RETRY_CAP_MS = 15_000;
 const CONNECT_WAIT_MS = 10_000;
 const CONFIRM_WAIT_MS = 10_000;
 const CLOSE_WAIT_MS = 2_000;
+/** Between two registrations over one connection, half of it at random: agents that began together do not stay together. */
+export const REGISTER_EVERY_MS = 5 * 60_000;
+/** Of a registration that no queue took. */
+const UNROUTABLE_RETRY = { baseMs: 2_000, capMs: 60_000 };
+const UNROUTABLE_RETRY_MS_MIN = 500;
 /** Of AMQP itself, s: a broker that is gone without a word is noticed after two of them. */
 const PROTOCOL_HEARTBEAT_S = 15;
 export const RABBITMQ_CHECK = 'rabbitmq';
+const REGISTRATION = AGENT_EXCHANGES.registration.name;
+const HEARTBEAT = AGENT_EXCHANGES.heartbeat.name;
 
 export class AmqpPublisher {
   readonly #o: PublisherOptions;
@@ -38,6 +50,13 @@ export class AmqpPublisher {
   #channel: ConfirmChannel | undefined;
   #isStopping = false;
   #wake: () => void = () => undefined;
+  /** When to register next, monotonic. */
+  #registerMs = 0;
+  #isRegistered = false;
+  #unrouted = 0;
+  /** By number: published so that it comes back if no queue takes it, and came back. */
+  #numbered = 0;
+  readonly #returned = new Set<string>();
   #loop: Promise<void> = Promise.resolve();
 
   constructor(options: PublisherOptions) {
@@ -52,16 +71,23 @@ export class AmqpPublisher {
 
   async stop(): Promise<void> {
     this.#isStopping = true;
-    if (this.#channel !== undefined) {
-      const { registration } = this.#o;
-      // The machine may be about to go: said so it is not waited for.
-      await this.#within(
-        CLOSE_WAIT_MS,
-        registration('deregister').then((body) => this.#register('deregister', body)),
-      ).catch(() => undefined);
-    }
+    await this.deregister();
     this.#wake();
     await this.#within(CLOSE_WAIT_MS, this.#loop).catch(() => undefined);
+  }
+
+  /** Says that the node goes, if there is a connection. Never rejects: the machine may be about to go. */
+  async deregister(): Promise<void> {
+    if (this.#channel === undefined) return;
+    const { registration } = this.#o;
+    const said = registration('deregister').then((body) => this.#publish(REGISTRATION, 'deregister', body));
+    await this.#within(CLOSE_WAIT_MS, said).catch(() => undefined);
+  }
+
+  /** What is said of the node when it registers has changed. Without a connection the next one says it. */
+  registerAgain(): void {
+    this.#registerMs = Number.NEGATIVE_INFINITY;
+    this.#wake();
   }
 
   async #run(): Promise<void> {
@@ -88,7 +114,7 @@ export class AmqpPublisher {
 
   /** Resolves with the reason when it is over. */
   async #session(onGood: () => void): Promise<string> {
-    const { registration, heartbeat, readiness, metrics, logger } = this.#o;
+    const { heartbeat, clock } = this.#o;
     const connection = await connect(this.#url, { timeout: CONNECT_WAIT_MS });
     this.#connection = connection;
     const broken = new Promise<string>((resolve) => {
@@ -103,37 +129,71 @@ export class AmqpPublisher {
       channel.on('close', () => resolve('the channel was closed'));
     });
     // A missing one breaks the channel, and so this attempt.
-    for (const { name } of [AGENT_EXCHANGES.registration, AGENT_EXCHANGES.heartbeat]) await channel.checkExchange(name);
+    for (const name of [REGISTRATION, HEARTBEAT]) await channel.checkExchange(name);
+    channel.on('return', (message: Message) => this.#returned.add(String(message.properties.messageId)));
     this.#channel = channel;
-    await this.#register('register', await registration('register'));
-    onGood();
-    metrics.rabbitmqConnected.set(1);
-    readiness.set(RABBITMQ_CHECK, true, 'registered');
-    logger.info('registered at RabbitMQ');
+    this.#returned.clear();
+    this.#isRegistered = false;
+    this.#unrouted = 0;
+    this.#registerMs = Number.NEGATIVE_INFINITY;
+    let beatMs = Number.NEGATIVE_INFINITY;
     const over = Promise.race([broken, channelBroken]);
     for (;;) {
-      await this.#publish(AGENT_EXCHANGES.heartbeat.name, '', await heartbeat());
-      const reason = await this.#pause(HEARTBEAT_MS, over);
+      if (clock.monotonicMs() >= this.#registerMs && (await this.#register())) onGood();
+      // Also of what nobody has registered: it is a sign of life.
+      if (clock.monotonicMs() >= beatMs) {
+        await this.#publish(HEARTBEAT, '', await heartbeat());
+        beatMs = clock.monotonicMs() + HEARTBEAT_MS;
+      }
+      const reason = await this.#pause(Math.max(0, Math.min(beatMs, this.#registerMs) - clock.monotonicMs()), over);
       if (reason !== undefined || this.#isStopping) return reason ?? 'stopped';
     }
   }
 
-  #register(action: 'register' | 'deregister', body: Record<string, unknown>): Promise<void> {
-    return this.#publish(AGENT_EXCHANGES.registration.name, action, body);
+  /** False: no queue took it, so it is tried again soon. Rejects when the connection is of no use. */
+  async #register(): Promise<boolean> {
+    const { registration, readiness, metrics, clock, logger, random = Math.random } = this.#o;
+    // Before the body is made, of which some may change meanwhile.
+    this.#registerMs = clock.monotonicMs() + REGISTER_EVERY_MS * (1 - random() / 2);
+    const body = await registration('register');
+    // Or it would come after the word that this node goes.
+    if (this.#isStopping) return false;
+    if (await this.#publish(REGISTRATION, 'register', body)) {
+      if (!this.#isRegistered) logger.info('registered at RabbitMQ');
+      this.#isRegistered = true;
+      this.#unrouted = 0;
+      metrics.rabbitmqConnected.set(1);
+      readiness.set(RABBITMQ_CHECK, true, 'registered');
+      return true;
+    }
+    this.#isRegistered = false;
+    const delayMs = UNROUTABLE_RETRY_MS_MIN + backoffMs({ ...UNROUTABLE_RETRY, attempt: this.#unrouted, random });
+    this.#registerMs = clock.monotonicMs() + delayMs;
+    metrics.rabbitmqConnected.set(0);
+    metrics.unroutableRegistrations.inc();
+    const problem = `no queue takes registrations from the exchange ${REGISTRATION}`;
+    readiness.set(RABBITMQ_CHECK, false, problem);
+    // Once, not for as long as it lasts.
+    if (this.#unrouted++ === 0) logger.warn({ delayMs }, `not registered at RabbitMQ: ${problem}; trying again`);
+    return false;
   }
 
-  /** Resolves once the broker has it. */
-  async #publish(exchange: string, key: string, body: Record<string, unknown>): Promise<void> {
+  /** Resolves once the broker has it; false if it is a registration that no queue took. */
+  async #publish(exchange: string, key: string, body: Record<string, unknown>): Promise<boolean> {
     const channel = this.#channel;
     if (channel === undefined) throw new Error('there is no channel');
+    const messageId = String(++this.#numbered);
     const confirmed = new Promise<void>((resolve, reject) => {
-      const options = { persistent: true, contentType: 'application/json' };
+      const mandatory = exchange === REGISTRATION;
+      const options = { persistent: true, contentType: 'application/json', mandatory, messageId };
       channel.publish(exchange, key, Buffer.from(JSON.stringify(body)), options, (error: unknown) => {
         if (error === null || error === undefined) resolve();
         else reject(error instanceof Error ? error : new Error('the broker refused a message'));
       });
     });
     await this.#within(CONFIRM_WAIT_MS, confirmed);
+    // What comes back does so before it is confirmed.
+    return !this.#returned.delete(messageId);
   }
 
   /** Waits; resolves with the reason if it was over before. */

@@ -127,6 +127,12 @@ export class ControlPlane {
     void this.#sendStatus();
   }
 
+  /** What is said of the node when it registers has changed. Without a connection the next one says it. */
+  registerAgain(): void {
+    const session = this.#session;
+    void session?.registerAgain().then(() => session === this.#session && this.sendStatusNow());
+  }
+
   sendAccepted(commandId: string, fence: number): void {
     if (this.streamsCommands) this.#session?.send({ $case: 'accepted', value: { commandId, fence } });
   }

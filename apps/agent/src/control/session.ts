@@ -88,7 +88,7 @@ export class Session {
 
   /** Registers and opens the stream. Never rejects: what fails ends it. */
   async start(): Promise<void> {
-    const { address, config, registration, status, running, clock, onIntervals, onOpen, logger } = this.#o;
+    const { address, config, status, running, clock, onIntervals, onOpen, logger } = this.#o;
     try {
       const client = new AgentControlClient(printAddress(address), channelCredentials(config), {
         'grpc.keepalive_time_ms': KEEPALIVE_MS,
@@ -101,7 +101,7 @@ export class Session {
         ...(config.tlsServername !== null && { 'grpc.ssl_target_name_override': config.tlsServername }),
       });
       this.#client = client;
-      const request: RegisterRequest = { ...(await registration()), features: FEATURES, agentVersion: version() };
+      const request = await this.#registration();
       const sentMs = clock.monotonicMs();
       const answer = await this.#register(client, request);
       if (this.#isOver) return;
@@ -123,6 +123,19 @@ export class Session {
         'connected',
       );
       onOpen(this);
+    } catch (error) {
+      this.end((error as Error).message);
+    }
+  }
+
+  /** Over the same connection, with what is to be said now. Never rejects: what fails ends it, and the next one registers. */
+  async registerAgain(): Promise<void> {
+    const client = this.#client;
+    // While it begins, what it says is being made, of which some may be old: the next one says all anew.
+    if (client === undefined || !this.isOpen) return this.end('it must register anew');
+    try {
+      const { accepted, message } = await this.#register(client, await this.#registration());
+      if (!accepted) this.end(`not accepted: ${message || 'no reason given'}`);
     } catch (error) {
       this.end((error as Error).message);
     }
@@ -176,6 +189,10 @@ export class Session {
     this.#stream?.cancel();
     this.#client?.close();
     this.#end(reason);
+  }
+
+  async #registration(): Promise<RegisterRequest> {
+    return { ...(await this.#o.registration()), features: FEATURES, agentVersion: version() };
   }
 
   #metadata(): Metadata {

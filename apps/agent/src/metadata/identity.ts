@@ -12,26 +12,27 @@ export interface Identity extends CloudIdentity {
   nebulaIp: string;
 }
 
+/** Whom to ask who this machine is. */
 export interface Cloud {
-  identity: CloudIdentity | undefined;
-  /** Present on EC2: it can tell of interruptions. */
+  /** Undefined if nobody answers: elsewhere, and also where the service is not there yet. Never rejects. */
+  identity(): Promise<CloudIdentity | undefined>;
+  /** Present for EC2: it can tell of interruptions. */
   imds: Imds | undefined;
 }
 
-/** Asks the metadata services. Off their clouds they do not answer, which takes a second. */
-export async function lookAtCloud(
+/** Undefined: nobody is to be asked. */
+export function cloudToAsk(
   { metadata, metadataUrl }: Pick<AgentConfig, 'metadata' | 'metadataUrl'>,
   env: NodeJS.ProcessEnv,
   clock: Clock,
-): Promise<Cloud> {
+): Cloud | undefined {
   const ecs = env['ECS_CONTAINER_METADATA_URI_V4'];
   if (metadata === 'ecs' || (metadata === 'auto' && ecs !== undefined)) {
-    return { identity: ecs === undefined ? undefined : await ecsIdentity(ecs), imds: undefined };
+    return ecs === undefined ? undefined : { identity: () => ecsIdentity(ecs), imds: undefined };
   }
-  if (metadata === 'off') return { identity: undefined, imds: undefined };
+  if (metadata === 'off') return undefined;
   const imds = new Imds(metadataUrl, clock);
-  const identity = await imds.identity();
-  return { identity, imds: identity === undefined ? undefined : imds };
+  return { identity: () => imds.identity(), imds };
 }
 
 /** What is set wins over what the cloud says. */
@@ -53,7 +54,7 @@ function nebulaAddress(): string | undefined {
   return networkInterfaces()['nebula1']?.find(({ family }) => family === 'IPv4')?.address;
 }
 
-/** Says once who it is. */
+/** Says who it is. */
 export function logIdentity(logger: Logger, identity: Identity): void {
   logger.info({ ...identity }, 'this is the node');
 }
