@@ -37,6 +37,7 @@ import {
   version,
 } from '@carrierarr/platform';
 import {
+  agentReference,
   asyncApiDocument,
   errorReference,
   Keys,
@@ -48,6 +49,7 @@ import { createRunner, runnerSchema } from '@carrierarr/runner';
 import { chartFiles } from './chart/chart-files.mjs';
 
 const ROOT = new URL('../', import.meta.url);
+const PROTO = 'libs/protocol/proto/ec2agent/v1/agent.proto';
 
 /** Every generated document: its text by its path in the repository. */
 export async function generatedDocs() {
@@ -55,6 +57,7 @@ export async function generatedDocs() {
     ['docs/reference/asyncapi.json', json(asyncApiDocument(version()))],
     ['docs/reference/openapi.json', json(openApiDocument(version()))],
     ['docs/reference/messages.md', messageReference()],
+    ['docs/reference/agent-protocol.md', agentReference(await readFile(new URL(PROTO, ROOT), 'utf8'))],
     ['docs/reference/errors.md', errorReference()],
     ['docs/reference/configuration.md', configuration()],
     ['docs/reference/metrics.md', await metrics()],

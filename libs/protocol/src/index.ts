@@ -10,6 +10,7 @@ export { messageReference } from './message-reference.js';
 export * from './names.js';
 export * from './nodes/agent-mail.js';
 export * from './nodes/agent-messages.js';
+export { agentReference } from './nodes/agent-reference.js';
 export * from './nodes/agent-verbs.js';
 export * from './nodes/figures.js';
 export * from './nodes/fleet.js';

@@ -1,6 +1,7 @@
 /** `docs/reference/messages.md`: every message of `/ws` as a table of its fields, with examples. */
 import { type DocumentedMessage, documentedMessages } from './asyncapi.js';
 import type { JsonSchema } from './json-schema.js';
+import { cell, textOf, typeOf } from './schema-types.js';
 
 /** The whole text, with a newline at its end. */
 export function messageReference(): string {
@@ -40,24 +41,4 @@ ${table}
 ${examples.map((example) => JSON.stringify(example)).join('\n')}
 \`\`\`
 `;
-}
-
-function textOf(field: JsonSchema): string {
-  return typeof field['description'] === 'string' ? field['description'] : '';
-}
-
-/** A type in a few words: `string`, `string[]`, `"a" or "b"`, `{epoch, offset}`. */
-function typeOf(field: JsonSchema): string {
-  const { type, enum: words, anyOf, items, properties, additionalProperties } = field;
-  if (Array.isArray(anyOf)) return (anyOf as JsonSchema[]).map(typeOf).join(' or ');
-  if (Array.isArray(words)) return words.map((word) => JSON.stringify(word)).join(' or ');
-  if (Array.isArray(type)) return type.join(' or ');
-  if (type === 'array') return `${typeOf(items as JsonSchema)}[]`;
-  if (type !== 'object') return field['format'] === 'date-time' ? 'time' : String(type);
-  if (properties !== undefined) return `{${Object.keys(properties as object).join(', ')}}`;
-  return `map of ${typeOf(additionalProperties as JsonSchema)}`;
-}
-
-function cell(text: string): string {
-  return text.replaceAll('|', '\\|');
 }
