@@ -163,7 +163,7 @@ const DASHBOARDS = {
         'cps',
         ['results dropped', rate('carrierarr_agents_results_dropped_total')],
         ['commands dropped', rate('carrierarr_agents_mail_dropped_total')],
-        ['slow streams', rate('carrierarr_agents_slow_streams_total')],
+        ['slow streams', 'sum (rate(carrierarr_agents_refused_total{reason="slow", $SELECTOR}[$__rate_interval]))'],
         ['RabbitMQ lost', rate('carrierarr_monitor_rabbitmq_disconnects_total')],
       ),
     ],

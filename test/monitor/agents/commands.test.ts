@@ -1,7 +1,9 @@
 /** Commands on their way to agents and back: monitors in this process, a real Redis, sockets, and agents that speak the wire. */
 import { status as codes } from '@grpc/grpc-js';
 import { CancelReason, CommandEnd, CommandResult, OutputVerdict } from '@carrierarr/protocol/agent-control';
+import { ENTRY_BYTES_MAX } from '@carrierarr/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { LOG_LINE_BYTES_MAX } from '../../../apps/monitor/src/agents/log-lines.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { until } from '../../support/until.js';
 import { installationOf, type TestStream } from './support.js';
@@ -350,6 +352,25 @@ describe('an agent in use today', () => {
     for (let i = 0; i < 10; i += 1) log(`more ${i}`);
     await until('some to be dropped', async () => (await metric('log_lines_dropped_total')) > 0);
     expect((await home.lines('n1')).length).toBeLessThan(12);
+  });
+});
+
+describe('a long message that an agent logs', () => {
+  it('is in several entries of its target, none larger than an entry may be', async () => {
+    const { agent } = await home.monitor('m1');
+    const stream = agent().stream().status('n1');
+    await home.streaming('n1');
+    const message = 'x'.repeat(200_000);
+    stream.say({ $case: 'log', value: { timestamp: undefined, level: 2, message, source: '', fields: {} } });
+    const lines = await until('its lines', async () => {
+      const found = await home.lines('n1');
+      return found.length === Math.ceil(200_006 / LOG_LINE_BYTES_MAX) ? found : undefined;
+    });
+    expect(lines.map((line) => line.slice(2)).join('')).toBe(`INFO: ${message}`);
+    const { entries } = await home.log.read('n1', 0, 10_000);
+    expect(entries).toHaveLength(4);
+    for (const { entry } of entries)
+      expect(entry.kind === 'lines' && entry.body.length).toSatisfy((bytes: number) => bytes <= ENTRY_BYTES_MAX);
   });
 });
 

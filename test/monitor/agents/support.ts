@@ -156,7 +156,7 @@ export function installationOf(redis: TestRedis, prefix = `t${randomBytes(4).toS
   const follow = new NodeFollow({ connection, keys });
 
   return {
-    ...{ connection, keys, store, mail, follow, prefix },
+    ...{ connection, keys, store, mail, follow, log, prefix },
     registry: new NodeRegistry({ connection, keys }),
     history: new ExecutionHistory(connection, keys),
 

@@ -3,7 +3,7 @@ import { type Clock, TokenBuckets } from '@carrierarr/platform';
 import type { LogEntry } from '@carrierarr/protocol/agent-control';
 import type { CommandStore } from '@carrierarr/store';
 import type { Identity } from './agent-stream.js';
-import { logEntryOf, logLinesOf } from './messages.js';
+import { logEntriesOf, logLinesOf } from './log-lines.js';
 import type { AgentMetrics } from './metrics.js';
 import type { NodeTargets } from './node-targets.js';
 
@@ -28,7 +28,7 @@ export class AgentLogs {
     this.#lines = new TokenBuckets({ perSecond: options.linesPerSecond, burst: BURST * options.linesPerSecond });
   }
 
-  /** Rejects if Redis does not take it: then it is lost, as the agent's own log has it. */
+  /** Rejects if Redis does not take all of it: the rest is lost then, as the agent's own log has it. */
   async take(node: Identity, entry: LogEntry): Promise<void> {
     const { store, targets, now, clock, metrics } = this.#o;
     const lines = logLinesOf(entry);
@@ -37,6 +37,7 @@ export class AgentLogs {
       metrics.logLinesDropped.inc(lines.length);
       return;
     }
-    await store.appendLog(await targets.of(node), lines.length, logEntryOf(lines, now()));
+    const target = await targets.of(node);
+    for (const each of logEntriesOf(lines, now())) await store.appendLog(target, each.lines, each.entry);
   }
 }

@@ -31,8 +31,6 @@ import {
   CommandType,
   FleetStatusResponse,
   HealthState,
-  type LogEntry,
-  LogLevel,
   type NodeStatus,
   NodeType,
   OutputStream,
@@ -47,7 +45,6 @@ const SERVICES_MAX = 64;
 const GPUS_MAX = 64;
 const MODELS_MAX = 1_000;
 const FEATURES_MAX = 32;
-const FIELDS_MAX = 32;
 /** Runs of one entry of output. */
 const RUNS_MAX = 10_000;
 
@@ -213,18 +210,6 @@ function countOf(body: Buffer): number {
   let count = 0;
   for (let at = body.indexOf(NEWLINE); at >= 0; at = body.indexOf(NEWLINE, at + 1)) count += 1;
   return count;
-}
-
-/** Longest line of what an agent logs of itself, in UTF-16 code units; most lines of one message. */
-const LOG_LINE_MAX = 4_000;
-const LOG_LINES_MAX = 100;
-
-/** The lines of what an agent logs of itself: `WARN ollama: text key=value`. */
-export function logLinesOf({ level, source, message, fields }: LogEntry): string[] {
-  const name = LogLevel[level]?.replace('LOG_LEVEL_', '') ?? 'UNSPECIFIED';
-  const head = `${name === 'UNSPECIFIED' ? 'INFO' : name}${source === '' ? '' : ` ${cut(source)}`}:`;
-  const tail = cutEntries(fields, FIELDS_MAX).map(([key, value]) => ` ${key}=${value}`);
-  return `${head} ${message}${tail.join('')}`.split(/\r?\n/, LOG_LINES_MAX).map((line) => line.slice(0, LOG_LINE_MAX));
 }
 
 /** An entry with lines that belong to no execution. */

@@ -75,6 +75,5 @@ export function createAgentMetrics(registry: Registry, levels: AgentLevels) {
     logLines: counter('log_lines_total', 'Lines that agents logged of themselves.'),
     logLinesDropped: counter('log_lines_dropped_total', 'Such lines that were too many.'),
     tlsReloads: counter('tls_reloads_total', 'Times that renewed certificates were taken over.'),
-    slowStreams: counter('slow_streams_total', 'Streams given up because their agent did not read.'),
   };
 }
