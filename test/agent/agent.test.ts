@@ -127,6 +127,33 @@ describe('registration and stream', () => {
   });
 });
 
+describe('its last word', () => {
+  it('is goodbye when it stops, after the results of what it ran', async () => {
+    const control = await plane();
+    const agent = await startAgent({ flags: [...flagsFor(control), '--allow-exec', '*'] });
+    await control.connected();
+    control.command({ commandId: 'c1', argv: ['sleep', '60'] });
+    await until('its start', () => control.accepted('c1') === 1);
+    await agent.stop();
+    expect(control.messages.slice(-2).map(({ $case }) => $case)).toEqual(['commandResult', 'goodbye']);
+  });
+
+  it('is not said when a stream breaks, and not to control planes that do not know it', async () => {
+    const old = await plane({ isOld: true });
+    const agent = await startAgent({ flags: flagsFor(old) });
+    await old.connected();
+    old.streams[0]?.end();
+    await old.connected(2);
+    await agent.stop();
+    const control = await plane();
+    await startAgent({ flags: flagsFor(control) });
+    (await control.connected()).end();
+    await control.connected(2);
+    const said = [...old.messages, ...control.messages].map(({ $case }) => $case);
+    expect(said).not.toContain('goodbye');
+  });
+});
+
 describe('commands', () => {
   async function started(flags: string[] = ['--allow-exec', '*']) {
     const control = await plane();

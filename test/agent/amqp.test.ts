@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { AGENT_EXCHANGES, amqpHeartbeatSchema, amqpRegistrationSchema } from '@carrierarr/protocol';
 import { type Clock, systemClock } from '@carrierarr/platform';
 import type { ConfirmChannel } from 'amqplib';
@@ -6,6 +7,7 @@ import { amqpUrl } from '../../apps/agent/src/amqp/publisher.js';
 import { BROKER_START_MS, noRabbitMq, startRabbitMq, type TestRabbitMq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 import { endAgents, startAgent } from './support/agent-process.js';
+import { TestControlPlane } from './support/control-plane.js';
 import { endServers, startServer } from './support/http-server.js';
 
 describe('the URL of the broker', () => {
@@ -126,6 +128,22 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
     expect(agent.readiness.ready().ready).toBe(true);
     await agent.stop();
     await until('the deregistration', () => bodies('deregister').length === 1);
+  });
+
+  it('ends its stream before it deregisters: a node with a stream would be kept', async () => {
+    await declare();
+    const control = await TestControlPlane.start({ endsStreams: false });
+    const agent = await startAgent({
+      flags: ['--control-plane', control.address, '--rabbitmq-url', broker.url, '--instance-id', 'i-1'],
+    });
+    await until('a heartbeat', () => bodies('').length > 0);
+    const saidAllMs = once(await control.connected(), 'end').then(() => performance.now());
+    const stopping = agent.stop();
+    await until('the deregistration', () => bodies('deregister').length === 1);
+    // For so long the agent waits for the other end.
+    expect(performance.now() - (await saidAllMs)).toBeGreaterThan(2_500);
+    await stopping;
+    control.stop();
   });
 
   it('tries again to register when no queue takes it, says so, and beats meanwhile', async () => {

@@ -57,6 +57,11 @@ it('is stale and then dead at the set times, killed or frozen, and back when it 
     return found.length === 2 && found.every((node) => node.liveness === liveness);
   };
   await until('both to be healthy', all('healthy'));
+  // One that is stopped is not dead: it is gone, at once.
+  const stopped = await agent('stopped');
+  await until('the third', async () => (await nodes()).length === 3);
+  await stopped.stop();
+  await until('the third to be gone', async () => (await nodes()).length === 2, STALE_MS);
   await killed.kill();
   frozen.freeze();
 

@@ -1,4 +1,11 @@
-import { defineScripts, LISTENING_PAUSE_MS, NAME_HELD_MS, NodeFollow, NodeRegistry } from '@carrierarr/store';
+import {
+  defineScripts,
+  LISTENING_PAUSE_MS,
+  NAME_HELD_MS,
+  NodeFollow,
+  NodeLookup,
+  NodeRegistry,
+} from '@carrierarr/store';
 import { Keys, type NodeRegistration, type NodeStatusRecord } from '@carrierarr/protocol';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -141,6 +148,28 @@ describe('streams', () => {
     const node = (await known()).find('a');
     expect(node?.stream).toBeUndefined();
     expect(node?.streamEndedMs).toBeGreaterThan(0);
+  });
+});
+
+describe('a goodbye', () => {
+  it('takes the node away on all channels, with the word that it said so', async () => {
+    await registry().register('host-a', registration({ instance_id: 'i-1' }), 'grpc');
+    await registry().register('i-1', registration({ instance_id: 'i-1' }), 'amqp');
+    const { fence } = await open('host-a', 'i-1');
+    await registry().goodbye('i-1', fence);
+    expect((await known()).nodes.size).toBe(0);
+    const lookup = new NodeLookup({ connection, keys });
+    for (const name of ['host-a', 'i-1']) expect(await lookup.leftAgoMs([name])).toBeLessThan(60_000);
+    expect(await registry().deregister('i-1')).toBe('unknown');
+    await registry().closeStream('i-1', fence);
+    expect((await known()).nodes.size).toBe(0);
+  });
+
+  it('of a stream that is not the newest any more means nothing', async () => {
+    const old = await open('a', undefined, 'm1');
+    const fresh = await open('a', undefined, 'm2');
+    await registry().goodbye('a', old.fence);
+    expect((await known()).find('a')).toMatchObject({ stream: { fence: fresh.fence, monitor: 'm2' } });
   });
 });
 

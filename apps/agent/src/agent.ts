@@ -235,7 +235,9 @@ export function createAgent(options: AgentOptions): Component {
       interruptions?.stop();
       await idle.stop();
       await commands.stop();
-      await Promise.all([publisher?.stop(), control?.stop(LAST_WORDS_MS)]);
+      // In this order: a node that deregisters while it has a stream is kept, and held for dead later.
+      await control?.stop(LAST_WORDS_MS);
+      await publisher?.stop();
       await pipes.close();
       await lock.release();
     },

@@ -106,6 +106,11 @@ export class NodeRegistry {
     await this.#call('carrierarrStreamSays', [key, fence, 'close']);
   }
 
+  /** The agent said over its stream that it goes: its node does, on all channels. Nothing, if a newer stream has fenced that one. */
+  async goodbye(key: string, fence: number): Promise<void> {
+    await this.#call('carrierarrStreamSays', [key, fence, 'goodbye']);
+  }
+
   /** A heartbeat by gRPC. False if no such node is known. */
   async beat(name: string): Promise<boolean> {
     return (await this.#call('carrierarrBeatGrpc', [name]))[0] === 'ok';

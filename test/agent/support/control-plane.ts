@@ -27,6 +27,8 @@ type Payload = NonNullable<AgentMessage['payload']>;
 export interface TestControlPlaneOptions {
   /** Speaks only what control planes in use today speak. */
   isOld?: boolean;
+  /** False: it goes on with the stream of an agent that has said all. */
+  endsStreams?: boolean;
   port?: number;
   credentials?: ServerCredentials;
 }
@@ -146,7 +148,7 @@ export class TestControlPlane {
           if (payload !== undefined) this.#take(stream, payload);
         });
         stream.on('error', () => undefined);
-        stream.on('end', () => stream.end());
+        stream.on('end', () => this.#o.endsStreams !== false && stream.end());
       },
       register: (call: ServerUnaryCall<RegisterRequest, unknown>, answer: sendUnaryData<unknown>) => {
         this.registrations.push(call.request);

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { startFreezingProxy } from '../../support/freezing-proxy.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { until } from '../../support/until.js';
-import { installationOf } from './support.js';
+import { installationOf, type TestStream } from './support.js';
 
 let redis: TestRedis;
 let home: ReturnType<typeof installationOf>;
@@ -19,6 +19,41 @@ beforeEach(() => {
 });
 afterEach(() => home.stop());
 afterAll(() => redis.stop());
+
+describe('an agent that stops', () => {
+  it('and says so is gone at once, and nobody waits for it to die', async () => {
+    const { agent } = await home.monitor('m1');
+    const connection = agent();
+    await connection.register({ nodeId: 'host-a', instanceId: 'i-1' });
+    const stream = connection.stream().hello('host-a', { instanceId: 'i-1' }).status('host-a');
+    await home.streaming('i-1');
+    stream.say({ $case: 'goodbye', value: {} });
+    stream.call.end();
+    expect(await stream.ended).toMatchObject({ code: codes.OK });
+    await until('its node to be gone', async () => (await home.node('i-1')) === undefined);
+    expect(home.follow.nodes.size).toBe(0);
+  });
+
+  it.each([
+    ['ends its stream', (stream: TestStream) => stream.call.end()],
+    ['loses its stream', (stream: TestStream) => stream.call.cancel()],
+  ])('or %s without a word stays known: it may come back, or be dead', async (_what, end) => {
+    const { agent } = await home.monitor('m1');
+    const stream = agent().stream().hello('host-a').status('host-a');
+    await home.streaming('host-a');
+    end(stream);
+    await until('its end', async () => (await home.node('host-a'))?.streamEndedMs !== undefined);
+    expect((await home.node('host-a'))?.status).toBeDefined();
+  });
+
+  it('is not taken at its word by a monitor that stops: only it can say goodbye', async () => {
+    const first = await home.monitor('m1');
+    first.agent().stream().hello('host-a').status('host-a');
+    await home.streaming('host-a');
+    await first.monitor.stop();
+    expect((await home.node('host-a'))?.status).toBeDefined();
+  });
+});
 
 describe('an agent in use today', () => {
   it('registers, streams, beats, and is seen with all it said', async () => {

@@ -112,7 +112,7 @@ export class ControlPlane {
     this.#timer = this.#o.clock.setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Lets what was written get out. */
+  /** For good: says so, and lets what was written get out. */
   async stop(waitMs: number): Promise<void> {
     this.#isStopping = true;
     this.#timer?.cancel();

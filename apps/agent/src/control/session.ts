@@ -173,10 +173,11 @@ export class Session {
     else logger.debug({ problem }, 'heartbeat failed');
   }
 
-  /** Lets what was written get out, then ends. */
+  /** Says that the agent stops for good, lets that and what was written before get out, then ends. */
   async close(waitMs: number): Promise<void> {
     const stream = this.#stream;
     if (stream === undefined || this.#isOver) return this.end('closed');
+    if (this.streamsCommands) this.send({ $case: 'goodbye', value: {} });
     stream.end();
     this.#closing = this.#o.clock.setTimeout(() => this.end('closed'), waitMs);
     await this.ended;

@@ -171,6 +171,9 @@ export class Streams {
       case 'accepted':
         if (!(await this.#isCurrent(stream, identity, 0))) return;
         return carrier.accepted(stream, payload.value.commandId, payload.value.fence);
+      case 'goodbye':
+        this.#o.logger.info({ node: identity.key, peer: stream.peer }, 'an agent says that it goes');
+        return this.#o.registry.goodbye(identity.key, identity.fence);
       case 'log':
         if (await this.#isCurrent(stream, identity, 0)) await logs.take(identity, payload.value);
     }

@@ -65,6 +65,15 @@ local function drop(key)
   redis.call('ZREM', K_VERSIONS, key)
   redis.call('ZADD', K_REMOVED, nextVersion(), key)
 end
+
+-- Called so by itself, it says that it goes.
+local function leave(key, name)
+  redis.call('ZREMRANGEBYSCORE', K_LEFT, '-inf', int(now - ${LEFT_KEPT_MS}))
+  for _, each in ipairs({key, name, redis.call('HGET', K_NODES, key)}) do redis.call('ZADD', K_LEFT, int(now), each) end
+  redis.call('ZREMRANGEBYRANK', K_LEFT, 0, ${-LEFT_MAX - 1})
+  redis.call('PEXPIRE', K_LEFT, ${LEFT_KEPT_MS})
+  drop(key)
+end
 `;
 
 const registryScript = (body: string) => PREAMBLE + body;
@@ -130,7 +139,7 @@ return {'open', key, fence, redis.call('HGET', K_NODES, key)}
 `);
 
 /**
- * A: 1 key · 2 fence of the stream · 3 'status' (4 its text) | 'close' | 'alive'.
+ * A: 1 key · 2 fence of the stream · 3 'status' (4 its text) | 'close' | 'alive' | 'goodbye': it goes, and the node with it.
  * Returns {'ok', key} | {'fenced'}: another stream of the node is newer.
  */
 const STREAM_SAYS = registryScript(`
@@ -141,6 +150,10 @@ if A[3] == 'close' then
   if not string.match(stream, '^%d+ %d+ ') then return {'ok', key} end
   redis.call('HSET', K_STREAMS, key, A[2] .. ' ' .. int(now))
   changed(key)
+  return {'ok', key}
+end
+if A[3] == 'goodbye' then
+  leave(key, A[1])
   return {'ok', key}
 end
 redis.call('ZADD', K_SEEN_GRPC, int(now), key)
@@ -190,11 +203,7 @@ if stream and string.match(stream, '^%d+ %d+ ') then
   changed(key)
   return {'kept', key}
 end
-redis.call('ZREMRANGEBYSCORE', K_LEFT, '-inf', int(now - ${LEFT_KEPT_MS}))
-for _, name in ipairs({key, A[1], redis.call('HGET', K_NODES, key)}) do redis.call('ZADD', K_LEFT, int(now), name) end
-redis.call('ZREMRANGEBYRANK', K_LEFT, 0, ${-LEFT_MAX - 1})
-redis.call('PEXPIRE', K_LEFT, ${LEFT_KEPT_MS})
-drop(key)
+leave(key, A[1])
 return {'removed', key}
 `);
 

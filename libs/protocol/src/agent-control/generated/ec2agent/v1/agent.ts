@@ -181,6 +181,7 @@ export interface AgentMessage {
     { $case: "hello"; value: Hello }
     | { $case: "output"; value: CommandOutput }
     | { $case: "accepted"; value: CommandAccepted }
+    | { $case: "goodbye"; value: Goodbye }
     | undefined;
 }
 
@@ -310,6 +311,13 @@ export interface Hello {
 export interface CommandAccepted {
   commandId: string;
   fence: number;
+}
+
+/**
+ * The last message of an agent that stops for good: nobody shall wait for it, or hold it for dead. That a stream ends says
+ * nothing of the kind, since one that breaks off looks the same to a server.
+ */
+export interface Goodbye {
 }
 
 /** Lines of a command, numbered by the agent, in the order of their arrival. */
@@ -966,6 +974,9 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "accepted":
         CommandAccepted.encode(message.payload.value, writer.uint32(178).fork()).join();
         break;
+      case "goodbye":
+        Goodbye.encode(message.payload.value, writer.uint32(186).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1031,6 +1042,14 @@ export const AgentMessage: MessageFns<AgentMessage> = {
             message.payload = { $case: "accepted", value: CommandAccepted.decode(reader, reader.uint32()) };
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.payload = { $case: "goodbye", value: Goodbye.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1082,6 +1101,12 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "accepted": {
         if (object.payload?.value !== undefined && object.payload?.value !== null) {
           message.payload = { $case: "accepted", value: CommandAccepted.fromPartial(object.payload.value) };
+        }
+        break;
+      }
+      case "goodbye": {
+        if (object.payload?.value !== undefined && object.payload?.value !== null) {
+          message.payload = { $case: "goodbye", value: Goodbye.fromPartial(object.payload.value) };
         }
         break;
       }
@@ -2572,6 +2597,49 @@ export const CommandAccepted: MessageFns<CommandAccepted> = {
     const message = createBaseCommandAccepted();
     message.commandId = object.commandId ?? "";
     message.fence = object.fence ?? 0;
+    return message;
+  },
+};
+
+function createBaseGoodbye(): Goodbye {
+  return {};
+}
+
+export const Goodbye: MessageFns<Goodbye> = {
+  encode(_: Goodbye, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Goodbye {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGoodbye();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Goodbye>): Goodbye {
+    return Goodbye.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<Goodbye>): Goodbye {
+    const message = createBaseGoodbye();
     return message;
   },
 };
