@@ -450,7 +450,10 @@ describe('commands', () => {
 describe('results that wait', () => {
   it('are sent some at a time, oldest first, until all are confirmed', async () => {
     const stateDir = temporaryFolder('agent-');
-    const journal = new Journal({ folder: stateDir, resultsMax: 200, resultBytesMax: 1e7, onDropped: () => undefined });
+    const journal = new Journal({
+      ...{ folder: stateDir, hold: () => Promise.resolve(), resultsMax: 200, resultBytesMax: 1e7 },
+      onDropped: () => undefined,
+    });
     await journal.open();
     const ids = Array.from({ length: 120 }, (_, i) => `c${i}`);
     await Promise.all(ids.flatMap((id) => [journal.see(id, 1, 1), journal.end({ ...emptyResult(id, 1), end: 1 })]));

@@ -43,6 +43,13 @@ it('takes over what a process left that was killed', async () => {
   await lock.release();
 });
 
+it('is taken once, also by two who ask at the same time', async () => {
+  const lock = new StateLock(temporaryFolder('agent-'));
+  await Promise.all([lock.take(), lock.take()]);
+  await lock.take();
+  await lock.release();
+});
+
 it('says which folder cannot be used, and what to do', async () => {
   const folder = temporaryFolder('agent-');
   await writeFile(join(folder, 'file'), '');

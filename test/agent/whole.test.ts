@@ -1,6 +1,6 @@
 /** What several parts do together: notices of EC2, the dead-man switch, and a machine whose clock stands still. */
 import { existsSync } from 'node:fs';
-import { readFile, symlink } from 'node:fs/promises';
+import { mkdir, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CommandEnd, HealthState } from '@carrierarr/protocol/agent-control';
 import { afterEach, expect, it } from 'vitest';
@@ -100,6 +100,44 @@ it('powers the machine off when it is idle, though there is no control plane', a
   });
   expect(agent.logs()).toContain('idle for too long: powering off');
 });
+
+it.runIf(existsSync('/proc/self'))(
+  'works in a state folder that cannot be written but for commands, which it takes once it can',
+  async () => {
+    const parent = temporaryFolder('agent-');
+    const [stateDir, real] = [join(parent, 'state'), join(parent, 'real')];
+    // Nobody can make a file there, not even root.
+    await symlink('/proc', stateDir);
+    await mkdir(real);
+    const off = join(parent, 'off');
+    control = await TestControlPlane.start();
+    const clock = new FakeClock();
+    const own = ['--idle-shutdown', '30m', '--shutdown-command', `touch ${off}`, '--idle-connections=false'];
+    const flags = ['--control-plane', control.address, '--allow-exec', '*', ...own];
+    const agent = await startAgent({ flags, stateDir, clock });
+    await control.connected();
+    control.command({ commandId: 'c1', argv: ['true'] });
+    const refused = await control.result('c1');
+    expect(refused).toMatchObject({ end: CommandEnd.COMMAND_END_REFUSED });
+    expect(refused.error).toMatch(/cannot be noted in the state folder: .*--state-dir/);
+    expect(agent.problems()).toMatchObject([expect.stringContaining(`The state folder ${stateDir} cannot be used`)]);
+    expect(agent.logs()).toContain('commands are refused until it can');
+    // Looks take real time, as they ask real services.
+    await until('the machine to be off', async () => {
+      await clock.advanceAsync(15_000);
+      return existsSync(off);
+    });
+    await rm(stateDir);
+    await symlink(real, stateDir);
+    await until('the folder to be used', async () => {
+      await clock.advanceAsync(1_000);
+      return agent.problems().length === 0;
+    });
+    control.command({ commandId: 'c2', argv: ['true'] });
+    expect(await control.result('c2')).toMatchObject({ end: CommandEnd.COMMAND_END_EXITED });
+    expect(existsSync(join(real, 'commands.jsonl'))).toBe(true);
+  },
+);
 
 it.runIf(existsSync('/dev/full'))(
   'powers an idle machine off though its disk is full, and says why it takes no commands',

@@ -60,12 +60,13 @@ describe('OpsServer', () => {
     for (const server of servers.splice(0)) await server.stop();
   });
 
-  async function started(port = 0) {
+  async function started(port = 0, problems?: () => readonly string[]) {
     const readiness = new Readiness({ checks: ['redis'] });
     const metrics = createMetrics({ program: 'runner', version: '1.2.3' });
     const logger = createLogger({ program: 'test', level: 'silent' });
     const addr = { host: '127.0.0.1', port };
-    const server = new OpsServer({ addr, readiness, metrics, version: '1.2.3', logger });
+    const more = { version: '1.2.3', logger, ...(problems && { problems }) };
+    const server = new OpsServer({ addr, readiness, metrics, ...more });
     servers.push(server);
     await server.start();
     return {
@@ -84,6 +85,16 @@ describe('OpsServer', () => {
     const text = await metrics.text();
     expect(text).toContain(`carrierarr_build_info{program="runner",version="1.2.3",node="${process.versions.node}"} 1`);
     expect(text).toContain('process_cpu_seconds_total');
+  });
+
+  it('names in /health what is wrong though the program lives', async () => {
+    const found = ['the disk is full'];
+    const { get } = await started(0, () => found);
+    const answer = await get('/health');
+    expect(answer.status).toBe(200);
+    expect(await answer.json()).toEqual({ status: 'healthy', problems: ['the disk is full'] });
+    found.length = 0;
+    expect(await (await get('/health')).json()).toEqual({ status: 'healthy' });
   });
 
   it('answers /ready with 503 and the reason until it is ready', async () => {

@@ -1,5 +1,6 @@
 /** The agent as a process of its own: killed while a command runs, and as one file on a machine with nothing but Node. */
 import { execFile, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -100,6 +101,23 @@ it('serves health, readiness and metrics, and is small', async () => {
   expect(metrics).toContain('carrierarr_agent_connected 1');
   expect(residentBytes(program.pid)).toBeLessThan(160 * MiB);
 });
+
+it.runIf(existsSync('/proc/self'))(
+  'says in its health what a state folder that cannot be written keeps it from',
+  async () => {
+    // The last one counts. Nobody can make a file there, not even root.
+    const program = agent(['--state-dir', '/proc']);
+    await program.ready();
+    const health = await fetch(`${program.url}/health`);
+    expect(health.status).toBe(200);
+    expect(await health.json()).toMatchObject({
+      status: 'healthy',
+      problems: [
+        expect.stringMatching(/^No commands are taken: The state folder \/proc cannot be used: .*--state-dir/),
+      ],
+    });
+  },
+);
 
 it('runs as one file from an empty folder', async () => {
   const file = join(folder, 'carrierarr-agent.mjs');

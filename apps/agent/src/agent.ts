@@ -24,7 +24,7 @@ import { IdentitySearch } from './metadata/identity-search.js';
 import { InterruptionWatch } from './metadata/interruption-watch.js';
 import { createAgentMetrics } from './metrics.js';
 import { NodeState } from './state/node-state.js';
-import { StateLock } from './state/state-lock.js';
+import { FolderTakenError, StateLock } from './state/state-lock.js';
 import {
   capabilitiesOf,
   Collector,
@@ -50,7 +50,15 @@ export interface AgentOptions {
 /** How long results may take to get out when the agent stops. */
 const LAST_WORDS_MS = 3_000;
 
-export function createAgent(options: AgentOptions): Component {
+/** To be told that something is wrong with it though it runs. */
+export interface Agent extends Component {
+  /** In words; none: all is well. */
+  problems(): string[];
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export function createAgent(options: AgentOptions): Agent {
   const { config, logger, readiness, clock = systemClock, env = process.env, exit = () => undefined } = options;
   const collector = new Collector(config, clock);
   const pipes = new PipeFolder('agent');
@@ -83,6 +91,7 @@ export function createAgent(options: AgentOptions): Component {
       await openPipes();
       return actions.begin(command, output);
     },
+    holdFolder: () => lock.take(),
     onActivity: () => idle.touch(),
     secrets: readSecrets({
       ...{ config, env, logger, program: 'carrierarr-agent' },
@@ -183,8 +192,16 @@ export function createAgent(options: AgentOptions): Component {
     name: 'agent',
     stopDeadlineMs: 30_000,
 
+    problems() {
+      const { diskProblem } = commands;
+      return diskProblem === undefined ? [] : [`No commands are taken: ${diskProblem.message}`];
+    },
+
     async start() {
-      await lock.take();
+      // Another agent's is no folder for this one. One that cannot be used is no reason to leave a machine on.
+      await lock.take().catch((error: unknown) => {
+        if (error instanceof FolderTakenError) throw error;
+      });
       await state.open();
       // First of all that may fail: what is not used must be powered off whatever else does not work.
       await idle.start();

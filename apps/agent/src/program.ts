@@ -49,17 +49,18 @@ export async function runAgent({ program, summary, argv, host, knownEnv = [] }: 
   const readiness = new Readiness();
   const addr = { host: config.healthHost, port: config.healthPort };
   const flags = '--health-port and --health-host';
-  const ops = new OpsServer({ addr, readiness, metrics, version: version(), logger, flags });
+  const problems = () => agent.problems();
+  const ops = new OpsServer({ addr, readiness, metrics, version: version(), logger, flags, problems });
   let failure: Error | undefined;
   const exit = () => void lifecycle.stop('a command said so');
   const agent = createAgent({ config, logger, metrics, readiness, clock: systemClock, env: host.env, exit });
   // Its failure to start is told in words, too.
   const watched: Component = {
-    ...{ name: agent.name, stop: () => agent.stop?.() },
+    ...{ name: agent.name, stop: () => agent.stop() },
     ...(agent.stopDeadlineMs !== undefined && { stopDeadlineMs: agent.stopDeadlineMs }),
     async start() {
       try {
-        await agent.start?.();
+        await agent.start();
       } catch (error) {
         failure = error as Error;
         throw error;

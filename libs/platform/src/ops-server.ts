@@ -12,6 +12,8 @@ export interface OpsServerOptions {
   readonly metrics: Registry;
   readonly version: string;
   readonly logger: Logger;
+  /** What is wrong though the program lives, in words: `/health` says so beside that it is healthy. */
+  readonly problems?: () => readonly string[];
   /** How the address is set, for advice. */
   readonly flags?: string;
 }
@@ -77,10 +79,13 @@ export class OpsServer {
   }
 
   async #answer({ method, url = '/' }: IncomingMessage): Promise<Answer> {
-    const { readiness, metrics, version } = this.#options;
+    const { readiness, metrics, version, problems = () => [] } = this.#options;
     if (method !== 'GET' && method !== 'HEAD') return json(405, { error: `Use GET, not ${method}.` });
     const path = url.split('?')[0];
-    if (path === '/health') return json(200, { status: 'healthy' });
+    if (path === '/health') {
+      const found = problems();
+      return json(200, { status: 'healthy', ...(found.length > 0 && { problems: found }) });
+    }
     if (path === '/version') return json(200, { version });
     if (path === '/metrics') return { status: 200, type: metrics.contentType, body: await metrics.metrics() };
     if (path === '/ready') {

@@ -11,10 +11,11 @@ const BOUNDS = { resultsMax: 100, resultBytesMax: 1024 * 1024 };
 
 async function opened(folder: string, bounds = BOUNDS) {
   const dropped: string[] = [];
-  const journal = new Journal({ folder, ...bounds, onDropped: ({ id }) => dropped.push(id) });
-  const problem = await journal.open();
+  const hold = () => Promise.resolve();
+  const journal = new Journal({ folder, hold, ...bounds, onDropped: ({ id }) => dropped.push(id) });
+  await journal.open();
   onTestFinished(() => journal.close());
-  return { journal, dropped, problem };
+  return { journal, dropped };
 }
 
 const result = (id: string, stdout = '') => ({ ...emptyResult(id, 1), stdout, end: CommandEnd.COMMAND_END_EXITED });
@@ -89,12 +90,13 @@ it.runIf(existsSync('/dev/full'))(
     const folder = temporaryFolder('agent-');
     await (await opened(folder)).journal.see('a', 1, 1);
     await symlink('/dev/full', join(folder, 'commands.jsonl.next'));
-    const { journal, problem } = await opened(folder);
-    expect(problem?.message).toContain('ENOSPC');
+    const { journal } = await opened(folder);
+    expect(journal.problem?.message).toContain('ENOSPC');
     expect(journal.find('a')).toBeDefined();
     await expect(journal.see('b', 1, 1)).rejects.toThrow('ENOSPC');
     await rm(join(folder, 'commands.jsonl.next'));
     await journal.see('b', 1, 1);
+    expect(journal.problem).toBeUndefined();
     const { journal: next } = await opened(folder);
     expect(next.unended().map(({ id }) => id)).toEqual(['a', 'b']);
   },
@@ -104,9 +106,42 @@ it('takes nothing, and leaves the file alone, when that cannot be read', async (
   const folder = temporaryFolder('agent-');
   // A folder in its place; permissions do not hold root off.
   await (await opened(join(folder, 'commands.jsonl'))).journal.close();
-  const { journal, problem } = await opened(folder);
-  expect(problem?.message).toContain('EISDIR');
+  const { journal } = await opened(folder);
+  expect(journal.problem?.message).toContain('EISDIR');
   await expect(journal.see('a', 1, 1)).rejects.toThrow('EISDIR');
+  await expect(journal.repair()).rejects.toThrow('EISDIR');
+});
+
+it('knows what earlier lives left once its folder can be read, and takes nothing before', async () => {
+  const parent = temporaryFolder('agent-');
+  await (await opened(join(parent, 'real'))).journal.see('a', 1, 1);
+  await symlink(join(parent, 'real', 'commands.jsonl'), join(parent, 'here'));
+  // Below a file there is no folder.
+  const { journal } = await opened(join(parent, 'here'));
+  expect(journal.problem).toBeDefined();
+  await expect(journal.see('a', 1, 1)).rejects.toThrow();
+  await rm(join(parent, 'here'));
+  await symlink(join(parent, 'real'), join(parent, 'here'));
+  expect(await journal.repair()).toBe(true);
+  expect(journal.unended().map(({ id }) => id)).toEqual(['a']);
+  expect(await journal.repair()).toBe(false);
+  expect(journal.problem).toBeUndefined();
+});
+
+it('writes nothing into a folder that another agent has', async () => {
+  const folder = temporaryFolder('agent-');
+  let isOurs = false;
+  const hold = async () => {
+    if (!isOurs) throw new Error('Another agent has it.');
+  };
+  const journal = new Journal({ folder, hold, ...BOUNDS, onDropped: () => undefined });
+  onTestFinished(() => journal.close());
+  await journal.open();
+  await expect(journal.see('a', 1, 1)).rejects.toThrow('Another agent has it.');
+  expect(existsSync(join(folder, 'commands.jsonl'))).toBe(false);
+  isOurs = true;
+  await journal.see('a', 1, 1);
+  expect(existsSync(join(folder, 'commands.jsonl'))).toBe(true);
 });
 
 it('drops the oldest results beyond its bounds, and says which', async () => {

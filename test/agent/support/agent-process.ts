@@ -27,6 +27,7 @@ export interface TestAgent {
   readiness: Readiness;
   logs(): string;
   metric(name: string): Promise<number>;
+  problems(): string[];
   exits: number;
   stop(): Promise<void>;
 }
@@ -63,7 +64,7 @@ export async function startAgent({
     async metric(name) {
       return (await metricValues(registry, name)).reduce((sum, { value }) => sum + value, 0);
     },
-    stop: () => ended(),
+    ...{ stop: () => ended(), problems: () => agent.problems() },
   };
   const { createAgent } = await loadAgent();
   const agent = createAgent({
@@ -73,8 +74,8 @@ export async function startAgent({
     exit: () => void (made.exits += 1),
   });
   let stopping: Promise<void> | undefined;
-  const ended = () => (stopping ??= Promise.resolve(agent.stop?.()));
+  const ended = () => (stopping ??= agent.stop());
   open.push(ended);
-  await agent.start?.();
+  await agent.start();
   return made;
 }

@@ -30,6 +30,8 @@ export interface CommandsOptions {
   link: () => Link;
   /** Begins what a command says. Rejects with {@link Refusal}. */
   begin: (command: Command, output: WorkOutput) => Promise<Work>;
+  /** Resolves when the state folder is this agent's alone. Rejects while that is not so, or the folder cannot be used. */
+  holdFolder: () => Promise<void>;
   /** A command has begun or ended. */
   onActivity: () => void;
   /** Hidden in output. */
@@ -49,6 +51,8 @@ const RESULT_BYTES_AT_ONCE = 1024 * 1024;
 const OLD_DELIVERED_MS = 10_000;
 /** The control plane ends a command at its timeout; should it not, the agent does, so much later. */
 const TIMEOUT_MARGIN_MS = 30_000;
+/** Between two looks whether a state folder that could not be written can be. */
+const DISK_RETRY_MS = 30_000;
 const COMMAND_ID_CHARS_MAX = 200;
 /** A program of an agent that stops has this long at most before SIGKILL. */
 const STOP_GRACE_MS = 5_000;
@@ -69,6 +73,7 @@ export class Commands {
   #timer: Timer | undefined;
   #isStopping = false;
   #isClosed = false;
+  #triedDiskMs = 0;
   #ending: Promise<unknown>[] = [];
 
   constructor(options: CommandsOptions) {
@@ -77,7 +82,12 @@ export class Commands {
     this.budget = new SpoolBudget(config.spoolBytes);
     this.#redactor = new Redactor(secrets);
     this.#journal = new Journal({
-      ...{ folder: config.stateDir, resultsMax: config.keptResults, resultBytesMax: config.keptResultBytes },
+      ...{
+        folder: config.stateDir,
+        hold: options.holdFolder,
+        resultsMax: config.keptResults,
+        resultBytesMax: config.keptResultBytes,
+      },
       onDropped: ({ id, seenMs }) => {
         metrics.droppedResults.inc();
         logger.error(
@@ -96,6 +106,11 @@ export class Commands {
     return this.#journal.undelivered().length;
   }
 
+  /** Why commands are refused: what is not noted might run twice. */
+  get diskProblem(): Error | undefined {
+    return this.#journal.problem;
+  }
+
   /** Ids of those that run. */
   runningIds(): string[] {
     return [...this.#running.keys()];
@@ -112,17 +127,34 @@ export class Commands {
    */
   async start(): Promise<void> {
     const { logger, clock } = this.#o;
-    const problem = await this.#journal.open();
+    await this.#journal.open();
+    const problem = this.diskProblem;
     if (problem !== undefined) {
       logger.error({ err: problem }, 'the journal of commands cannot be written: commands are refused until it can');
     }
+    this.#triedDiskMs = clock.monotonicMs();
+    await this.#loseUnended();
+    this.#timer = clock.setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** To be called when what an earlier life of the agent left has just been read. */
+  async #loseUnended(): Promise<void> {
     for (const { id, fence } of this.#journal.unended()) {
-      logger.warn({ command: id }, 'the agent ended while this command ran: it is lost');
+      this.#o.logger.warn({ command: id }, 'the agent ended while this command ran: it is lost');
       const error = 'the agent, or the machine, was restarted while the command ran';
       const result = { ...emptyResult(id, fence), end: CommandEnd.COMMAND_END_LOST, error };
       await this.#journal.end(result).catch((cause: unknown) => this.#notWritten(cause));
     }
-    this.#timer = clock.setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** Whether commands can be taken again. */
+  async #tryDisk(): Promise<void> {
+    try {
+      if (await this.#journal.repair()) await this.#loseUnended();
+      this.#o.logger.info('the state folder can be written again: commands are taken');
+    } catch (error) {
+      this.#o.logger.debug({ err: error }, 'the state folder cannot be written yet');
+    }
   }
 
   /** Ends what runs, and leaves results on disk; those that can be sent are. */
@@ -286,6 +318,11 @@ export class Commands {
     for (const command of this.#running.values()) {
       const silent = link.silentMs;
       if (command.outageGraceMs > 0 && silent >= command.outageGraceMs) command.loseTouch(silent);
+    }
+    const now = this.#o.clock.monotonicMs();
+    if (this.diskProblem !== undefined && now - this.#triedDiskMs >= DISK_RETRY_MS) {
+      this.#triedDiskMs = now;
+      void this.#tryDisk();
     }
     if (!link.isUp) return;
     this.#sendResults();

@@ -34,6 +34,8 @@ export interface JournalOptions {
   folder: string;
   resultsMax: number;
   resultBytesMax: number;
+  /** Resolves when the folder is this agent's alone: nothing is written before. */
+  hold: () => Promise<void>;
   /** A result was dropped though nobody has got it. */
   onDropped: (command: SeenCommand) => void;
 }
@@ -57,8 +59,9 @@ export class Journal {
   /** What is in the file is not all that is known, or half a line. */
   #isTorn = false;
   #isClosed = false;
-  /** Why nothing is known of earlier lives: then nothing may begin, and the file is left alone. */
-  #unread: Error | undefined;
+  /** What earlier lives left is known. Before, nothing may begin, and the file is left alone. */
+  #isRead = false;
+  #problem: Error | undefined;
 
   constructor(options: JournalOptions) {
     this.#o = options;
@@ -67,6 +70,11 @@ export class Journal {
   /** Bytes of results that are not delivered, about. */
   get resultBytes(): number {
     return this.#resultBytes;
+  }
+
+  /** Why nothing can be noted now, as of the last attempt. */
+  get problem(): Error | undefined {
+    return this.#problem;
   }
 
   find(id: string): SeenCommand | undefined {
@@ -84,29 +92,37 @@ export class Journal {
   }
 
   /**
-   * Never rejects. Resolves with what is wrong with the disk: as long as that is so, {@link see} rejects, and what is
-   * delivered or ends is known to this process only.
+   * Reads what is there. Never rejects. As long as there is a {@link problem}, {@link see} rejects, and what is delivered or
+   * ends is known to this process only.
    */
-  async open(): Promise<Error | undefined> {
+  async open(): Promise<void> {
+    await this.repair().catch(() => undefined);
+  }
+
+  /** Tries again after a {@link problem}. Rejects while it lasts. True if what is there was read only now. */
+  async repair(): Promise<boolean> {
+    const wasRead = this.#isRead;
+    if (!wasRead) await this.#load();
+    await this.#append();
+    return !wasRead;
+  }
+
+  async #load(): Promise<void> {
     const { folder } = this.#o;
+    let text: string;
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      const text = await readFile(join(folder, FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
+      text = await readFile(join(folder, FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT') return '';
         throw error;
       });
-      for (const line of text.split('\n')) this.#read(line);
     } catch (error) {
-      this.#unread = error as Error;
-      return this.#unread;
+      this.#problem = error as Error;
+      throw error;
     }
+    this.#isRead = true;
+    for (const line of text.split('\n')) this.#read(line);
     this.#keepBounds();
-    try {
-      await this.#rewrite();
-    } catch (error) {
-      return error as Error;
-    }
-    return undefined;
   }
 
   async close(): Promise<void> {
@@ -118,6 +134,7 @@ export class Journal {
 
   /** Resolves once it is on the disk: only then may the command begin. Rejects if it cannot be, and forgets it. */
   see(id: string, fence: number, nowMs: number): Promise<void> {
+    if (!this.#isRead) return Promise.reject(this.#problem ?? new Error('The journal of commands is not open yet.'));
     // Of an earlier start of the same: nobody waits for that result any more.
     const before = this.#commands.get(id);
     if (before !== undefined && !before.isDelivered) this.#setDelivered(before);
@@ -182,9 +199,9 @@ export class Journal {
     for (const { id } of delivered.slice(0, Math.max(0, delivered.length - DELIVERED_MAX))) this.#commands.delete(id);
   }
 
-  /** Lines that come while others are being written share the next write. */
-  #append(line: Line): Promise<void> {
-    this.#pending.push(line);
+  /** Lines that come while others are being written share the next write. Without one it only sees to it that all is written. */
+  #append(...lines: Line[]): Promise<void> {
+    this.#pending.push(...lines);
     this.#nextWrite ??= this.#writing
       .catch(() => undefined)
       .then(() => {
@@ -199,7 +216,9 @@ export class Journal {
     const lines = this.#pending.splice(0);
     try {
       await this.#write(lines);
+      this.#problem = undefined;
     } catch (error) {
+      this.#problem = error as Error;
       this.#isTorn = true;
       // They will not begin, so the next writing must not have them: as if they had never been sent.
       for (const line of lines) if (line.kind === 'seen') this.#commands.delete(line.id);
@@ -208,10 +227,11 @@ export class Journal {
   }
 
   async #write(lines: readonly Line[]): Promise<void> {
-    if (this.#unread !== undefined) throw this.#unread;
     if (this.#isClosed) throw new Error('The journal of commands is closed.');
+    await this.#o.hold();
     if (this.#file === undefined || this.#isTorn || this.#appended + lines.length > APPENDED_MAX)
       return this.#rewrite();
+    if (lines.length === 0) return;
     await this.#file.appendFile(textOf(lines));
     await this.#file.datasync();
     this.#appended += lines.length;

@@ -38,6 +38,7 @@ export class IdleWatch {
   #isPoweringOff = false;
   #looking: Promise<void> | undefined;
   #busy: string | undefined;
+  #isUnwritten = false;
 
   constructor(options: IdleWatchOptions) {
     this.#o = options;
@@ -130,9 +131,13 @@ export class IdleWatch {
     this.#writtenMs = clock.monotonicMs();
     this.#state = { ...this.#state, idleMs: this.idleMs, seenMs: clock.now() };
     // Without a disk it still works, until the next restart.
-    await this.#file
-      .write(this.#state)
-      .catch((error: unknown) => logger.error({ err: error }, 'idle state not written'));
+    try {
+      await this.#file.write(this.#state);
+      this.#isUnwritten = false;
+    } catch (error) {
+      if (!this.#isUnwritten) logger.error({ err: error }, 'idle state not written');
+      this.#isUnwritten = true;
+    }
   }
 }
 

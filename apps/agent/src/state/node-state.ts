@@ -1,6 +1,4 @@
 /** What was ordered for the node, kept over restarts of agent and machine. */
-import { constants } from 'node:fs';
-import { access, mkdir } from 'node:fs/promises';
 import type { Logger } from '@carrierarr/platform';
 import { StateFile } from './state-file.js';
 
@@ -9,13 +7,11 @@ interface Kept {
 }
 
 export class NodeState {
-  readonly #folder: string;
   readonly #file: StateFile<Kept>;
   readonly #logger: Logger;
   #isDraining = false;
 
   constructor(folder: string, logger: Logger) {
-    this.#folder = folder;
     this.#file = new StateFile(folder, 'node.json');
     this.#logger = logger;
   }
@@ -25,15 +21,8 @@ export class NodeState {
     return this.#isDraining;
   }
 
-  /** Rejects if the folder cannot be written to. */
+  /** Never rejects. */
   async open(): Promise<void> {
-    try {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await access(this.#folder, constants.W_OK);
-    } catch (cause) {
-      const message = `The state folder ${this.#folder} cannot be used: ${(cause as Error).message}. Name another with --state-dir.`;
-      throw new Error(message, { cause });
-    }
     this.#isDraining = (await this.#file.read())?.isDraining === true;
   }
 

@@ -10,8 +10,14 @@ import { join } from 'node:path';
 
 const NAME = 'lock';
 
+/** Another agent has the folder. */
+export class FolderTakenError extends Error {
+  override name = 'FolderTakenError';
+}
+
 export class StateLock {
   readonly #folder: string;
+  #taking: Promise<void> | undefined;
   #server: Server | undefined;
   #handle: FileHandle | undefined;
 
@@ -19,8 +25,17 @@ export class StateLock {
     this.#folder = folder;
   }
 
-  /** Rejects if another agent has it, or the folder cannot be used. */
-  async take(): Promise<void> {
+  /**
+   * Takes it, unless it is held. Rejects if another agent has it ({@link FolderTakenError}), or the folder cannot be used,
+   * which may pass: it can be tried again.
+   */
+  take(): Promise<void> {
+    if (this.#server !== undefined) return Promise.resolve();
+    this.#taking ??= this.#take().finally(() => (this.#taking = undefined));
+    return this.#taking;
+  }
+
+  async #take(): Promise<void> {
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       this.#server = (await this.#listen()) ?? (await this.#takeOver());
@@ -34,7 +49,7 @@ export class StateLock {
     const message =
       `Another agent that runs here has the state folder ${this.#folder}. Each needs one of its own: ` +
       'stop the other, or name another folder with --state-dir.';
-    throw new Error(message);
+    throw new FolderTakenError(message);
   }
 
   async release(): Promise<void> {
