@@ -20,7 +20,7 @@ const NAMED = 'test/fixtures/previous-release';
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 
 /** What git printed, without the last line break; undefined if it failed. */
-function git(...args: string[]): string | undefined {
+export function git(...args: string[]): string | undefined {
   const { status, stdout } = spawnSync('git', args, { cwd: WORKSPACE, encoding: 'utf8', maxBuffer: OUTPUT_BYTES_MAX });
   return status === 0 ? stdout.trimEnd() : undefined;
 }
@@ -42,12 +42,19 @@ interface Found {
   isShared: boolean;
 }
 
-function find(): Found | string {
+/** Name and id of the commit of the previous release; while there is no tag, of that which this file names. Else why there is none here. */
+export function previousCommit(named: string): { name: string; commit: string } | string {
   const tag = git('tag', '--list', 'v[0-9]*', '--merged', 'HEAD', '--no-contains', 'HEAD', '--sort=-v:refname');
-  const name = tag?.split('\n')[0] || readFileSync(join(WORKSPACE, NAMED), 'utf8').trim();
+  const name = tag?.split('\n')[0] || readFileSync(join(WORKSPACE, named), 'utf8').trim();
   const commit = git('rev-parse', '--verify', '--quiet', `${name}^{commit}`);
-  if (commit === undefined)
-    return `needs the previous release, ${name}, in the history (\`git fetch --unshallow --tags\`)`;
+  if (commit !== undefined) return { name, commit };
+  return `needs the previous release, ${name}, in the history (\`git fetch --unshallow --tags\`)`;
+}
+
+function find(): Found | string {
+  const from = previousCommit(NAMED);
+  if (typeof from === 'string') return from;
+  const { name, commit } = from;
   const packages = packagesIn(git('show', `${commit}:package-lock.json`) ?? '{"packages":{}}');
   const ours = packagesIn(ourLock());
   const isShared = Object.entries(packages).every(
@@ -62,6 +69,14 @@ const found = find();
 /** Why there is no previous release to run here; undefined if there is. */
 export const previousReleaseMissing: string | undefined = typeof found === 'string' ? found : undefined;
 if (previousReleaseMissing !== undefined) console.warn(`Skipped: a test of mixed versions ${previousReleaseMissing}.`);
+
+/** Text of a file of the previous release. */
+export function readPrevious(path: string): string {
+  if (typeof found === 'string') throw new Error(`This ${found}`);
+  const text = git('show', `${found.commit}:${path}`);
+  if (text === undefined) throw new Error(`The previous release, ${found.name}, has no ${path}.`);
+  return text;
+}
 
 /** The programs of the previous release. The first call builds them. */
 export async function previousRelease(): Promise<Release> {

@@ -93,7 +93,7 @@ const agent = (tag: string) => ({
   },
 });
 
-/** `tag`: the version of the images. Without an agent nothing serves any. */
+/** `tag`: the version of the images. Without an agent nothing serves any, and nothing is said of them: an older chart may not know them. */
 export const rolloutValues = ({ tag, hasAgent }: { tag: string; hasAgent: boolean }) => ({
   image: { registry: clusterImages === 'loaded' ? '' : clusterImages, tag },
   gateway: { service: { type: 'NodePort' }, resources },
@@ -109,7 +109,9 @@ export const rolloutValues = ({ tag, hasAgent }: { tag: string; hasAgent: boolea
   },
   monitor: { resources },
   redis: { bundled: { resources } },
-  agents: { grpc: { enabled: hasAgent, tls: { atProxy: true }, tokens: { existingSecret: AGENTS_SECRET } } },
+  ...(hasAgent && {
+    agents: { grpc: { enabled: true, tls: { atProxy: true }, tokens: { existingSecret: AGENTS_SECRET } } },
+  }),
   // The witness knows no `status`.
   tests: { command: ['exit', 'helm-test', '0'] },
   extraManifests: [claim, ...(hasAgent ? [agent(tag)] : [])],

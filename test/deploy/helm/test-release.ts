@@ -18,8 +18,10 @@ import { AGENTS_SECRET, rolloutValues } from './rollout.values.js';
 
 const minute = 60_000;
 
-/** What is installed; by default the chart's own version with a machine that has an agent. */
+/** What is installed; by default this checkout's chart and its own version, with a machine that has an agent. */
 export interface ReleaseOptions {
+  /** Path of the chart. */
+  chart?: string;
   /** Tag of the images. */
   tag?: string;
   hasAgent?: boolean;
@@ -56,7 +58,7 @@ export class TestRelease {
   /** Resolves when all is ready. {@link end} takes it away, also where this fails. */
   async install(options: ReleaseOptions = {}): Promise<void> {
     await this.#prepare();
-    await this.#helmWith(options, 'install', 'main', CHART, '--wait', '--timeout', '5m');
+    await this.#helmWith(options, 'install', '--wait', '--timeout', '5m');
     const one = async (...args: string[]) => (await this.kubectl('get', ...args)).trim();
     const port = await one('service', 'main-carrierarr-gateway', '--output', 'jsonpath={.spec.ports[0].nodePort}');
     const address = 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}';
@@ -67,15 +69,15 @@ export class TestRelease {
 
   /** Resolves when Helm has told the cluster; pods follow. */
   async upgrade(options: ReleaseOptions): Promise<void> {
-    await this.#helmWith(options, 'upgrade', 'main', CHART);
+    await this.#helmWith(options, 'upgrade');
   }
 
   /** The values go as JSON: Helm would read some words of YAML otherwise than they are written. */
-  async #helmWith(options: ReleaseOptions, ...args: string[]): Promise<void> {
+  async #helmWith({ chart = CHART, ...options }: ReleaseOptions, verb: string, ...args: string[]): Promise<void> {
     this.#folder ??= await mkdtemp(join(tmpdir(), 'rollout-'));
     const values = join(this.#folder, 'values.yaml');
     await writeFile(values, JSON.stringify(rolloutValues({ tag: appVersion, hasAgent: true, ...options })));
-    await this.helm(...args, '--values', values);
+    await this.helm(verb, 'main', chart, ...args, '--values', values);
   }
 
   /** What kubectl printed, asked in the namespace. */

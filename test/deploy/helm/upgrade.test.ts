@@ -1,9 +1,14 @@
 /**
- * A release of the chart goes from the images of the previous release to today's and back under load, so that programs of both
- * work side by side meanwhile. Needs what rollout.test.ts needs, and the tag of the former (CLUSTER_PREVIOUS_TAG).
+ * A release of the previous version, of its chart and its images, goes to those of today and back under load, so that programs of both work side by
+ * side meanwhile. Needs what rollout.test.ts needs, and the tag of the images of the former (CLUSTER_PREVIOUS_TAG). What can be
+ * seen of its chart without a cluster is in previous-chart.test.ts.
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { podsMissing, previousTag } from '../../support/deploy-tools.js';
+import { previousChart, previousChartMissing } from '../../support/previous-chart.js';
 import { COMPONENTS } from './chart.js';
 import { ReleaseLoad } from './release-load.js';
 import { appVersion, TestRelease } from './test-release.js';
@@ -12,12 +17,21 @@ const minute = 60_000;
 /** The previous release may know no agents. */
 const hasAgent = false;
 
-describe.skipIf(podsMissing !== undefined || previousTag === undefined)('the previous release in a cluster', () => {
+const missing = podsMissing ?? previousChartMissing ?? (previousTag === undefined ? 'needs images' : undefined);
+
+describe.skipIf(missing !== undefined)('the previous release in a cluster', () => {
   const previous = previousTag ?? '';
   const release = new TestRelease();
+  let folder: string;
 
-  beforeAll(() => release.install({ tag: previous, hasAgent }), 6 * minute);
-  afterAll(() => release.end(), minute);
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'previous-chart-'));
+    await release.install({ chart: previousChart(folder), tag: previous, hasAgent });
+  }, 6 * minute);
+  afterAll(async () => {
+    await release.end();
+    await rm(folder, { recursive: true });
+  }, minute);
 
   test(
     'is upgraded and rolled back under load, and no client misses anything',
