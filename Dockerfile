@@ -49,10 +49,19 @@ WORKDIR /home/carrierarr
 USER 10001:10001
 ENTRYPOINT ["/usr/bin/tini", "--", "carrierarr"]
 STOPSIGNAL SIGTERM
+# What the labels say of a build. There is no clock here, so that the same source makes the same image: who builds says of when it is.
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+ARG SOURCE=unknown
+ARG URL=unknown
 LABEL org.opencontainers.image.version="${VERSION}" \
   org.opencontainers.image.revision="${REVISION}" \
+  org.opencontainers.image.created="${CREATED}" \
+  org.opencontainers.image.source="${SOURCE}" \
+  org.opencontainers.image.url="${URL}" \
+  org.opencontainers.image.base.name="${BASE_IMAGE}" \
   org.opencontainers.image.licenses="Apache-2.0" \
   org.opencontainers.image.vendor="carrierarr"
 

@@ -11,6 +11,9 @@ import { protocolsWith, Socket, wsUrl } from '../support/ws-clients.js';
 
 const ROLES = ['gateway', 'runner', 'monitor', 'agent', 'all-in-one'] as const;
 const LABEL = 'carrierarr-test=images';
+const LABELS = [
+  ...['title', 'description', 'version', 'revision', 'created', 'source', 'url', 'base.name', 'licenses', 'vendor'],
+];
 const BUILD_MS = 20 * 60_000;
 /** Docker is slow to start containers on a busy machine. */
 const START_MS = 180_000;
@@ -73,9 +76,7 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     expect(Config.User).toBe('10001:10001');
     expect(Config.Entrypoint.slice(0, 2)).toEqual(['/usr/bin/tini', '--']);
     expect(Config.Entrypoint.at(-1)).toBe(role === 'agent' ? '/opt/carrierarr/carrierarr-agent.mjs' : 'carrierarr');
-    for (const label of ['title', 'description', 'version', 'revision', 'licenses']) {
-      expect(Config.Labels[`org.opencontainers.image.${label}`]).toMatch(/./);
-    }
+    for (const label of LABELS) expect(Config.Labels[`org.opencontainers.image.${label}`]).toMatch(/./);
   });
 
   test.each(ROLES)(
