@@ -1,6 +1,6 @@
 /** What several parts do together: notices of EC2, the dead-man switch, and a machine whose clock stands still. */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rm, symlink } from 'node:fs/promises';
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CommandEnd, HealthState } from '@carrierarr/protocol/agent-control';
 import { afterEach, expect, it } from 'vitest';
@@ -99,6 +99,31 @@ it('powers the machine off when it is idle, though there is no control plane', a
     return isOff();
   });
   expect(agent.logs()).toContain('idle for too long: powering off');
+});
+
+it('does not power a machine off whose GPUs cannot be asked, says so, and does once they can', async () => {
+  const folder = temporaryFolder('agent-');
+  const [off, works, looks] = [join(folder, 'off'), join(folder, 'works'), join(folder, 'looks')];
+  const nvidiaSmi = join(folder, 'nvidia-smi');
+  const script = `echo look >> ${looks}; [ -e ${works} ] && echo "0, A10, 1, 2, 0, 30" || exit 255`;
+  await writeFile(nvidiaSmi, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const clock = new FakeClock();
+  const own = ['--idle-shutdown', '5m', '--shutdown-command', `touch ${off}`, '--idle-connections=false'];
+  const agent = await startAgent({ flags: [...own, '--nvidia-smi', nvidiaSmi], clock });
+  const looked = async () => (await readFile(looks, 'utf8')).split('\n').length - 1;
+  // Each takes real time, as it asks a real program.
+  await until('looks for twice that time', async () => {
+    await clock.advanceAsync(15_000);
+    return (await looked()) > 40;
+  });
+  expect(existsSync(off)).toBe(false);
+  expect(agent.problems()).toEqual(['It cannot be told whether the machine is idle (gpu), so it is not powered off.']);
+  await writeFile(works, '');
+  await until('the machine to be off', async () => {
+    await clock.advanceAsync(15_000);
+    return existsSync(off);
+  });
+  expect(agent.problems()).toEqual([]);
 });
 
 it.runIf(existsSync('/proc/self'))(

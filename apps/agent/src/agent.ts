@@ -194,7 +194,12 @@ export function createAgent(options: AgentOptions): Agent {
 
     problems() {
       const { diskProblem } = commands;
-      return diskProblem === undefined ? [] : [`No commands are taken: ${diskProblem.message}`];
+      const problems = diskProblem === undefined ? [] : [`No commands are taken: ${diskProblem.message}`];
+      if (idle.limitMs > 0 && idle.unknown.length > 0) {
+        const what = idle.unknown.join(', ');
+        problems.push(`It cannot be told whether the machine is idle (${what}), so it is not powered off.`);
+      }
+      return problems;
     },
 
     async start() {

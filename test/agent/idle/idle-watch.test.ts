@@ -109,6 +109,31 @@ it('does not let an agent that restarts again and again keep the machine alive',
   }
 });
 
+it('never powers off a machine of which it does not know whether it is busy', async () => {
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
+  await pass(one, 20 * MINUTE);
+  one.sight.now = { ...QUIET, gpuPercents: undefined };
+  await pass(one, 600 * MINUTE);
+  expect(one.offs).toEqual([]);
+  expect(one.watch.unknown).toEqual(['gpu']);
+  one.sight.now = QUIET;
+  await pass(one, 29 * MINUTE);
+  expect(one.offs).toEqual([]);
+  expect(one.watch.unknown).toEqual([]);
+  await pass(one, MINUTE);
+  expect(one.offs).toHaveLength(1);
+});
+
+it('takes an answer that comes a moment late neither for idleness nor for work', async () => {
+  const one = await made(temporaryFolder('agent-'), 30 * MINUTE);
+  await pass(one, 20 * MINUTE);
+  one.sight.now = { ...QUIET, loaded: undefined };
+  await pass(one, MINUTE);
+  one.sight.now = QUIET;
+  await pass(one, 9 * MINUTE);
+  expect(one.offs).toHaveLength(1);
+});
+
 it('begins anew after a boot', async () => {
   const folder = temporaryFolder('agent-');
   const one = await made(folder, 30 * MINUTE);

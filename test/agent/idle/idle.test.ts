@@ -5,11 +5,18 @@ import {
   idleShutdownMs,
   UNSEEN_CREDIT_MS,
 } from '../../../apps/agent/src/idle/dead-man-switch.js';
-import { busyBecause } from '../../../apps/agent/src/idle/idle.js';
+import {
+  ANSWER_HOLDS_MS,
+  type IdleMemory,
+  type IdleSight,
+  judgeIdle,
+  NO_MEMORY,
+} from '../../../apps/agent/src/idle/idle.js';
 
 const NOW = Date.UTC(2026, 0, 1);
 const BOUNDS = { gpuPercent: 5, countConnections: true };
 const QUIET = { commands: 0, gpuPercents: [0, 5], loaded: [], connections: 0 };
+const times = (monotonicMs = 0) => ({ epochMs: NOW + monotonicMs, monotonicMs });
 const model = (expiresMs: number) => ({ name: 'm', expiresMs });
 
 describe('a node is busy', () => {
@@ -45,12 +52,55 @@ describe('a node is busy', () => {
       undefined,
     ],
   ])('%s', (_when, sight, before, because) => {
-    expect(busyBecause(sight, before, BOUNDS, NOW)).toBe(because);
+    expect(judgeIdle(sight, { ...NO_MEMORY, loaded: before }, BOUNDS, times()).because).toBe(because);
   });
 
   it('not because of a connection if connections are not to count', () => {
     const bounds = { ...BOUNDS, countConnections: false };
-    expect(busyBecause({ ...QUIET, connections: 1 }, [], bounds, NOW)).toBeUndefined();
+    expect(judgeIdle({ ...QUIET, connections: 1 }, NO_MEMORY, bounds, times()).because).toBeUndefined();
+    expect(judgeIdle({ ...QUIET, connections: undefined }, NO_MEMORY, bounds, times()).because).toBeUndefined();
+  });
+});
+
+describe('of a source that does not answer', () => {
+  /** Looks one after the other, each with its time. */
+  function looks(...seen: [ms: number, sight: IdleSight][]) {
+    let memory: IdleMemory = NO_MEMORY;
+    return seen.map(([ms, sight]) => {
+      const judgement = judgeIdle(sight, memory, BOUNDS, times(ms));
+      memory = judgement.memory;
+      return judgement.because;
+    });
+  }
+
+  it.each([
+    ['gpuPercents', [90], 'gpu'],
+    ['loaded', [model(NOW - 20_000)], 'model'],
+    ['connections', 1, 'connection'],
+  ] as const)('the last answer holds for two minutes, then nobody knows: %s', (source, busy, because) => {
+    const silent = { ...QUIET, [source]: undefined };
+    const from = [0, { ...QUIET, [source]: busy }] as [number, IdleSight];
+    expect(looks(from, [15_000, silent], [ANSWER_HOLDS_MS, silent], [ANSWER_HOLDS_MS + 1, silent])).toEqual([
+      ...[because, because, because, 'unknown'],
+    ]);
+    expect(looks([0, QUIET], [ANSWER_HOLDS_MS, silent], [ANSWER_HOLDS_MS + 1, silent])).toEqual([
+      ...[undefined, undefined, 'unknown'],
+    ]);
+    expect(looks([0, silent], [1, QUIET])).toEqual(['unknown', undefined]);
+  });
+
+  it('the next answer is compared with the last one: a hiccup is no use of a model', () => {
+    const loaded = { ...QUIET, loaded: [model(NOW + 3_600_000)] };
+    const silent = { ...QUIET, loaded: undefined };
+    expect(looks([0, loaded], [15_000, silent], [30_000, loaded])).toEqual([undefined, undefined, undefined]);
+    const used = { ...QUIET, loaded: [model(NOW + 3_620_000)] };
+    expect(looks([0, loaded], [15_000, silent], [30_000, used])).toEqual([undefined, undefined, 'model']);
+  });
+
+  it('that a command runs is known all the same', () => {
+    expect(looks([0, { commands: 1, gpuPercents: undefined, loaded: undefined, connections: undefined }])).toEqual([
+      'command',
+    ]);
   });
 });
 

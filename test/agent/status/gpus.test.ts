@@ -1,8 +1,12 @@
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { lookAtGpus, parseGpus } from '../../../apps/agent/src/status/gpus.js';
+import { lookAtGpus as look, parseGpus } from '../../../apps/agent/src/status/gpus.js';
+import { RepeatedProbe } from '../../../apps/agent/src/status/probe.js';
+import { until } from '../../support/until.js';
 import { temporaryFolder } from '../../support/temporary-folder.js';
+
+const lookAtGpus = (file: string, timeoutMs?: number) => look(new RepeatedProbe(file), timeoutMs);
 
 async function program(text: string): Promise<string> {
   const path = join(temporaryFolder('agent-'), 'nvidia-smi');
@@ -55,12 +59,47 @@ describe('asking nvidia-smi', () => {
     const report = await lookAtGpus(await program('echo "NVIDIA-SMI has failed" >&2; exit 9'));
     expect(report.gpus).toEqual([]);
     expect(report.problem).toContain('nvidia-smi: ');
+    // There is no driver: nothing can use a GPU.
+    expect(report.isUnknown).toBe(false);
+  });
+
+  it('does not take a failure for the absence of GPUs', async () => {
+    expect(await lookAtGpus(await program('exit 255'))).toMatchObject({ gpus: [], isUnknown: true });
+  });
+
+  it('starts none while the one before has not ended', async () => {
+    const started = join(temporaryFolder('agent-'), 'started');
+    const probe = new RepeatedProbe(await program(`echo $$ >> ${started}; exec sleep 60`));
+    const first = look(probe, 60_000);
+    const pids = () =>
+      readFile(started, 'utf8').then(
+        (text) => text.trim().split('\n').map(Number),
+        () => [],
+      );
+    const [pid] = await until('its start', async () => (await pids()).length > 0 && pids());
+    for (let i = 0; i < 3; i++) {
+      expect(await look(probe)).toEqual({
+        ...{ gpus: [], problem: 'nvidia-smi: the one before has not ended yet', isUnknown: true },
+      });
+    }
+    expect(await pids()).toHaveLength(1);
+    process.kill(pid as number, 'SIGKILL');
+    expect(await first).toMatchObject({ isUnknown: true });
+    const second = look(probe, 60_000);
+    const [, next] = await until('another', async () => (await pids()).length > 1 && pids());
+    process.kill(next as number, 'SIGKILL');
+    await second;
+  });
+
+  it('may start again after one that could not be started', async () => {
+    const probe = new RepeatedProbe('/nonexistent/nvidia-smi');
+    for (let i = 0; i < 2; i++) expect(await look(probe)).toEqual({ gpus: [] });
   });
 
   it('does not wait for one that hangs', async () => {
     const beganMs = performance.now();
     const report = await lookAtGpus(await program('exec sleep 60'), 200);
-    expect(report.problem).toBe('nvidia-smi: no answer within 0.2 s');
+    expect(report).toMatchObject({ problem: 'nvidia-smi: no answer within 0.2 s', isUnknown: true });
     expect(performance.now() - beganMs).toBeLessThan(5_000);
   });
 

@@ -49,13 +49,21 @@ describe('what Ollama has', () => {
     expect(connections).toBe(2);
   });
 
-  it('is nothing where Ollama is absent, fails or hangs', async () => {
+  it('is nothing where Ollama is absent, or something else is there', async () => {
     const absent = { isThere: false, models: [], loaded: [] };
     expect(await lookAtOllama('http://127.0.0.1:1')).toEqual(absent);
+    const other = await startServer((_request, response) => json(response, {}, 404));
+    expect(await lookAtOllama(other.url)).toEqual(absent);
+  });
+
+  it('is not known where Ollama fails or hangs', async () => {
+    const silent = { isThere: false, models: [], loaded: undefined };
     const failing = await startServer((_request, response) => json(response, {}, 500));
-    expect(await lookAtOllama(failing.url)).toEqual(absent);
+    expect(await lookAtOllama(failing.url)).toEqual(silent);
     const hanging = await startServer(() => undefined);
-    expect(await lookAtOllama(hanging.url, 100)).toEqual(absent);
+    expect(await lookAtOllama(hanging.url, 100)).toEqual(silent);
+    const garbled = await startServer((_request, response) => void response.end('<html>'));
+    expect(await lookAtOllama(garbled.url)).toEqual(silent);
   });
 });
 

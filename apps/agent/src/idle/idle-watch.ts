@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { Clock, Logger, Timer } from '@carrierarr/platform';
 import { StateFile } from '../state/state-file.js';
 import { decideSwitch, idleAfter, idleMsAtStart, idleShutdownMs, type SwitchState } from './dead-man-switch.js';
-import { busyBecause, type IdleBounds, type IdleSight } from './idle.js';
+import { type IdleBounds, type IdleMemory, type IdleSight, type IdleSource, judgeIdle, NO_MEMORY } from './idle.js';
 
 export interface IdleWatchOptions {
   stateDir: string;
@@ -32,7 +32,8 @@ export class IdleWatch {
   #idleMs = 0;
   /** When it was last looked, monotonic. Epoch times are for the disk only: that clock jumps. */
   #seenMs: number;
-  #loaded: IdleSight['loaded'] | undefined;
+  #memory: IdleMemory = NO_MEMORY;
+  #unknown: readonly IdleSource[] = [];
   #writtenMs = Number.NEGATIVE_INFINITY;
   #timer: Timer | undefined;
   #isPoweringOff = false;
@@ -53,6 +54,11 @@ export class IdleWatch {
   /** Why the machine was busy at the last look. */
   get busy(): string | undefined {
     return this.#busy;
+  }
+
+  /** Why it cannot be told whether the machine is idle; empty: it can. It is not powered off meanwhile. */
+  get unknown(): readonly IdleSource[] {
+    return this.#unknown;
   }
 
   /** What counts now; 0 is off. */
@@ -103,8 +109,12 @@ export class IdleWatch {
     const { look, bounds, clock, powerOff, logger } = this.#o;
     try {
       const sight = await look();
-      this.#busy = busyBecause(sight, this.#loaded, bounds, clock.now());
-      this.#loaded = sight.loaded;
+      const times = { epochMs: clock.now(), monotonicMs: clock.monotonicMs() };
+      const { because, unknown, memory } = judgeIdle(sight, this.#memory, bounds, times);
+      if (unknown.length > 0 && this.#unknown.length === 0 && this.limitMs > 0) {
+        logger.warn({ unknown }, 'it cannot be told whether the machine is idle: it is not powered off meanwhile');
+      }
+      [this.#busy, this.#unknown, this.#memory] = [because, unknown, memory];
       this.#see(this.#busy === undefined ? this.idleMs : 0);
       // At once if the disk has it that the machine is idle, and it is not: the next agent would believe it.
       const isFalse = this.#state.idleMs > this.idleMs + WRITE_EVERY_MS;

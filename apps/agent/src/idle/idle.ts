@@ -10,15 +10,19 @@
  * - a connection to Ollama is open (unless connections are not to count: a client may keep one without using it).
  *
  * Models that merely lie in memory, CPU load and logged-in people do not count.
+ *
+ * No answer is not "idle": for a moment what a source said last holds, and after that nobody knows, which never powers a
+ * machine off. So an answer that is merely late neither hides work nor counts as some.
  */
 import type { LoadedModel } from '../status/ollama.js';
 
+/** Undefined: it could not be seen. */
 export interface IdleSight {
   commands: number;
   /** Of each GPU, %. */
-  gpuPercents: readonly number[];
-  loaded: readonly LoadedModel[];
-  connections: number;
+  gpuPercents: readonly number[] | undefined;
+  loaded: readonly LoadedModel[] | undefined;
+  connections: number | undefined;
 }
 
 export interface IdleBounds {
@@ -26,32 +30,60 @@ export interface IdleBounds {
   countConnections: boolean;
 }
 
-export type BusyBecause = 'command' | 'gpu' | 'model' | 'connection';
+export type IdleSource = 'gpu' | 'model' | 'connection';
+/** `unknown`: nobody can tell. */
+export type BusyBecause = 'command' | IdleSource | 'unknown';
 
 /** What must be remembered from one look to the next. */
 export interface IdleMemory {
-  /** Last look at which it was busy, or the first one; on the caller's clock. */
-  busyMs: number;
+  /** As they were when they were last seen. */
   loaded: readonly LoadedModel[] | undefined;
+  /** What each source meant when it last answered, and when that was, monotonic ms. */
+  answers: Partial<Record<IdleSource, { isBusy: boolean; ms: number }>>;
 }
+
+export const NO_MEMORY: IdleMemory = { loaded: undefined, answers: {} };
+
+export interface IdleJudgement {
+  /** Undefined: it is idle. */
+  because: BusyBecause | undefined;
+  /** Sources that have not answered for so long that it is not known what they would say. */
+  unknown: readonly IdleSource[];
+  memory: IdleMemory;
+}
+
+/** What a source that does not answer said last holds for so long. */
+export const ANSWER_HOLDS_MS = 2 * 60_000;
 
 /** Ollama unloads a moment after the time it names. */
 const UNLOAD_MARGIN_MS = 15_000;
 /** Ollama's times of one and the same use differ by less. */
 const SAME_USE_MS = 1_000;
 
-/** Why it is busy; undefined if it is not. `epochMs` is the time by which Ollama's are to be read. */
-export function busyBecause(
-  sight: IdleSight,
-  before: readonly LoadedModel[] | undefined,
+/** Whether it is busy. `epochMs` is the time by which Ollama's are to be read. */
+export function judgeIdle(
+  { commands, gpuPercents, loaded, connections }: IdleSight,
+  memory: IdleMemory,
   { gpuPercent, countConnections }: IdleBounds,
-  epochMs: number,
-): BusyBecause | undefined {
-  if (sight.commands > 0) return 'command';
-  if (sight.gpuPercents.some((percent) => percent > gpuPercent)) return 'gpu';
-  if (sight.loaded.some((model) => isUsed(model, before, epochMs))) return 'model';
-  if (countConnections && sight.connections > 0) return 'connection';
-  return undefined;
+  { epochMs, monotonicMs }: { epochMs: number; monotonicMs: number },
+): IdleJudgement {
+  const now: Record<IdleSource, boolean | undefined> = {
+    gpu: gpuPercents?.some((percent) => percent > gpuPercent),
+    model: loaded?.some((model) => isUsed(model, memory.loaded, epochMs)),
+    connection: !countConnections ? false : connections === undefined ? undefined : connections > 0,
+  };
+  const answers = { ...memory.answers };
+  const unknown: IdleSource[] = [];
+  const busy: BusyBecause[] = commands > 0 ? ['command'] : [];
+  for (const source of ['gpu', 'model', 'connection'] as const) {
+    const isBusy = now[source];
+    if (isBusy !== undefined) answers[source] = { isBusy, ms: monotonicMs };
+    const answer = answers[source];
+    if (answer === undefined || monotonicMs - answer.ms > ANSWER_HOLDS_MS) unknown.push(source);
+    else if (answer.isBusy) busy.push(source);
+  }
+  if (unknown.length > 0) busy.push('unknown');
+  return { because: busy[0], unknown, memory: { loaded: loaded ?? memory.loaded, answers } };
 }
 
 function isUsed(

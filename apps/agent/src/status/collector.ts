@@ -19,6 +19,7 @@ import type { IdleSight } from '../idle/idle.js';
 import type { Identity } from '../metadata/identity.js';
 import type { InterruptionNotice } from '../metadata/imds.js';
 import { lookAtGpus } from './gpus.js';
+import { RepeatedProbe } from './probe.js';
 import { healthOfNode } from './health.js';
 import { connectionsTo, lookAtOllama, type OllamaReport } from './ollama.js';
 import { checkService } from './service-check.js';
@@ -30,9 +31,12 @@ export interface Sight {
   resources: ResourceUsage;
   gpus: GPUStatus[];
   gpuProblem: string | undefined;
+  /** There may be others than these, and they may be at work. */
+  hasUnknownGpus: boolean;
   services: { spec: ServiceSpec; status: ServiceStatus }[];
   ollama: OllamaReport;
-  ollamaConnections: number;
+  /** Undefined: they could not be counted. */
+  ollamaConnections: number | undefined;
   /** Monotonic ms. */
   lookedMs: number;
 }
@@ -55,12 +59,14 @@ export class Collector {
   readonly #clock: Clock;
   readonly #meter = new UsageMeter();
   readonly #services: readonly ServiceSpec[];
+  readonly #nvidiaSmi: RepeatedProbe;
   #looking: Promise<Sight> | undefined;
   #last: Sight | undefined;
 
   constructor(config: AgentConfig, clock: Clock) {
     this.#config = config;
     this.#clock = clock;
+    this.#nvidiaSmi = new RepeatedProbe(config.nvidiaSmi);
     this.#services = config.services ?? defaultServices(config.ollamaUrl);
   }
 
@@ -74,28 +80,35 @@ export class Collector {
   }
 
   async #look(): Promise<Sight> {
-    const { nvidiaSmi, ollamaUrl } = this.#config;
+    const { ollamaUrl } = this.#config;
     // Before our own requests open connections of their own.
     const ollamaConnections = await openConnections(ollamaUrl);
     const [resources, gpus, services, ollama] = await Promise.all([
       this.#meter.look(),
-      lookAtGpus(nvidiaSmi),
+      lookAtGpus(this.#nvidiaSmi),
       Promise.all(this.#services.map(async (spec) => ({ spec, status: await checkService(spec) }))),
       lookAtOllama(ollamaUrl),
     ]);
     this.#last = {
       ...{ resources, gpus: gpus.gpus, gpuProblem: gpus.problem, services, ollama, ollamaConnections },
+      hasUnknownGpus: gpus.isUnknown ?? false,
       lookedMs: this.#clock.monotonicMs(),
     };
     return this.#last;
   }
 }
 
-async function openConnections(ollamaUrl: string): Promise<number> {
+/** None where there are no such tables, as other systems have none and some machines no IPv6. */
+async function openConnections(ollamaUrl: string): Promise<number | undefined> {
   const { port, protocol } = new URL(ollamaUrl);
-  const tables = await Promise.all(
-    ['/proc/net/tcp', '/proc/net/tcp6'].map((path) => readFile(path, 'utf8').catch(() => '')),
-  );
+  const tables: string[] = [];
+  for (const path of ['/proc/net/tcp', '/proc/net/tcp6']) {
+    try {
+      tables.push(await readFile(path, 'utf8'));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return undefined;
+    }
+  }
   return connectionsTo(Number(port) || (protocol === 'https:' ? 443 : 80), tables);
 }
 
@@ -103,7 +116,7 @@ async function openConnections(ollamaUrl: string): Promise<number> {
 export function idleSightOf(sight: Sight, commands: number): IdleSight {
   return {
     commands,
-    gpuPercents: sight.gpus.map(({ utilizationPercent }) => utilizationPercent),
+    gpuPercents: sight.hasUnknownGpus ? undefined : sight.gpus.map(({ utilizationPercent }) => utilizationPercent),
     loaded: sight.ollama.loaded,
     connections: sight.ollamaConnections,
   };
@@ -196,7 +209,7 @@ export function heartbeatBodyOf(sight: Sight, facts: NodeFacts): Record<string, 
         ...{ index: gpu.index, name: gpu.name, memory_used: gpu.memoryUsedMb, memory_total: gpu.memoryTotalMb },
         ...{ utilization: gpu.utilizationPercent, temperature: gpu.temperatureC },
       })),
-      models_loaded: ollama.loaded.map(({ name }) => name),
+      models_loaded: (ollama.loaded ?? []).map(({ name }) => name),
     },
     timestamp: new Date(facts.nowMs).toISOString(),
   };

@@ -1,28 +1,35 @@
 /** GPUs, as nvidia-smi tells of them. */
 import type { GPUStatus } from '@carrierarr/protocol/agent-control';
-import { probe } from './probe.js';
+import type { RepeatedProbe } from './probe.js';
 
 export interface GpuReport {
   gpus: GPUStatus[];
   /** Why they are not known though nvidia-smi is there. */
   problem?: string;
+  /** There may be some, and they may be at work. */
+  isUnknown?: boolean;
 }
 
 const FIELDS = ['index', 'name', 'memory.used', 'memory.total', 'utilization.gpu', 'temperature.gpu'];
 const TIMEOUT_MS = 5_000;
 const GPUS_MAX = 64;
+/** No device, no driver, no library: nobody can use a GPU then. From `man nvidia-smi`, RETURN VALUE. */
+const NO_GPU_CODES = new Set([6, 9, 12]);
 
 /** None without nvidia-smi. Never rejects. */
-export async function lookAtGpus(nvidiaSmi: string, timeoutMs = TIMEOUT_MS): Promise<GpuReport> {
+export async function lookAtGpus(nvidiaSmi: RepeatedProbe, timeoutMs = TIMEOUT_MS): Promise<GpuReport> {
   const query = [`--query-gpu=${FIELDS.join(',')}`, '--format=csv,noheader,nounits'];
-  const answer = await probe(nvidiaSmi, query, timeoutMs);
+  const answer = await nvidiaSmi.run(query, timeoutMs);
   switch (answer.kind) {
     case 'ok':
       return { gpus: parseGpus(answer.stdout) };
     case 'absent':
       return { gpus: [] };
     case 'failed':
-      return { gpus: [], problem: `nvidia-smi: ${answer.problem}` };
+      return {
+        ...{ gpus: [], problem: `nvidia-smi: ${answer.problem}` },
+        isUnknown: answer.exitCode === undefined || !NO_GPU_CODES.has(answer.exitCode),
+      };
   }
 }
 

@@ -1,6 +1,6 @@
 /** What Ollama has and what it is doing: its own API, and the connections to it. */
 import type { OllamaModel } from '@carrierarr/protocol/agent-control';
-import { httpRequest } from './http.js';
+import { httpRequest, networkCode } from './http.js';
 
 /** A model in memory. */
 export interface LoadedModel {
@@ -12,31 +12,41 @@ export interface LoadedModel {
 export interface OllamaReport {
   isThere: boolean;
   models: OllamaModel[];
-  loaded: LoadedModel[];
+  /** Undefined: it is there, or may be, and does not say. */
+  loaded: LoadedModel[] | undefined;
 }
 
 const TIMEOUT_MS = 3_000;
 const MODELS_MAX = 1_000;
 const ABSENT: OllamaReport = { isThere: false, models: [], loaded: [] };
+const SILENT: OllamaReport = { ...ABSENT, loaded: undefined };
+
+/** What answers there is no Ollama. */
+class OtherServiceError extends Error {
+  override name = 'OtherServiceError';
+}
 
 /** Never rejects: without Ollama there are no models. */
 export async function lookAtOllama(url: string, timeoutMs = TIMEOUT_MS): Promise<OllamaReport> {
   try {
     const [tags, ps] = await Promise.all([ask(url, '/api/tags', timeoutMs), ask(url, '/api/ps', timeoutMs)]);
     return ollamaReport(tags, ps);
-  } catch {
-    return ABSENT;
+  } catch (error) {
+    const isAbsent = error instanceof OtherServiceError || networkCode(error) === 'ECONNREFUSED';
+    return isAbsent ? ABSENT : SILENT;
   }
 }
 
 async function ask(url: string, path: string, timeoutMs: number): Promise<unknown> {
   const { status, body } = await httpRequest(new URL(path, url).href, { timeoutMs });
-  if (status !== 200) throw new Error(`Expected 200 from Ollama's ${path}, got ${status}.`);
+  const expected = `Expected 200 from Ollama's ${path}, got ${status}.`;
+  if (status >= 400 && status < 500) throw new OtherServiceError(expected);
+  if (status !== 200) throw new Error(expected);
   return JSON.parse(body);
 }
 
 /** From the answers of `/api/tags` (what it has) and `/api/ps` (what is in memory). What makes no sense is left out. */
-export function ollamaReport(tags: unknown, ps: unknown): OllamaReport {
+export function ollamaReport(tags: unknown, ps: unknown): OllamaReport & { loaded: LoadedModel[] } {
   const loaded = modelsOf(ps).map((model) => ({ name: nameOf(model), expiresMs: timeOf(model['expires_at']) }));
   const names = new Set(loaded.map(({ name }) => name));
   const models = new Map<string, OllamaModel>();

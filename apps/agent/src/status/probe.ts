@@ -5,25 +5,50 @@ export type ProbeAnswer =
   | { kind: 'ok'; stdout: string }
   /** There is no such program. */
   | { kind: 'absent' }
-  | { kind: 'failed'; problem: string };
+  /** `exitCode`: it ended by itself, with that. */
+  | { kind: 'failed'; problem: string; exitCode?: number };
 
 const OUTPUT_BYTES_MAX = 1024 * 1024;
 
-/** Never rejects. A program that hangs is killed after `timeoutMs`, and is not waited for. */
-export function probe(file: string, args: readonly string[], timeoutMs: number): Promise<ProbeAnswer> {
+/** Never rejects. A program that hangs is killed after `timeoutMs`, and is not waited for. `onGone`: it is no more. */
+export function probe(
+  file: string,
+  args: readonly string[],
+  timeoutMs: number,
+  onGone: () => void = () => undefined,
+): Promise<ProbeAnswer> {
   return new Promise((resolve) => {
     const options = { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: OUTPUT_BYTES_MAX } as const;
-    execFile(file, [...args], options, (error, stdout) => {
+    const child = execFile(file, [...args], options, (error, stdout) => {
       if (error === null) return resolve({ kind: 'ok', stdout });
       const { code, killed, message } = error;
       if (code === ('ENOENT' as unknown)) return resolve({ kind: 'absent' });
       const problem = killed ? `no answer within ${timeoutMs / 1000} s` : (message.split('\n')[0] ?? message);
-      resolve({ kind: 'failed', problem });
+      resolve({ kind: 'failed', problem, ...(typeof code === 'number' && { exitCode: code }) });
     });
+    child.once('exit', onGone);
+    child.once('error', () => child.pid === undefined && onGone());
     // A child in uninterruptible sleep, as a broken GPU driver makes them, dies of nothing: do not wait for its end.
     setTimeout(
       () => resolve({ kind: 'failed', problem: `no answer within ${timeoutMs / 1000} s` }),
       timeoutMs + 500,
     ).unref();
   });
+}
+
+/** Runs one program again and again, never beside itself: those that a broken driver holds for ever would pile up. */
+export class RepeatedProbe {
+  readonly #file: string;
+  #isRunning = false;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** As {@link probe}. Fails at once while the one before has not ended. */
+  async run(args: readonly string[], timeoutMs: number): Promise<ProbeAnswer> {
+    if (this.#isRunning) return { kind: 'failed', problem: 'the one before has not ended yet' };
+    this.#isRunning = true;
+    return probe(this.#file, args, timeoutMs, () => (this.#isRunning = false));
+  }
 }
