@@ -426,6 +426,15 @@ describe('commands', () => {
     expect(refused.error).toContain('Restarting "sshd" is not allowed');
   });
 
+  it.each([
+    ['no-such-unit', 'no-such-unit.service'],
+    ['no-such-unit.service', 'no-such-unit'],
+  ])('allows to restart %s by the name of %s, too', async (allowed, service) => {
+    const { control } = await started(['--allow-restart-service', allowed]);
+    control.command({ commandId: 'c1', type: CommandType.COMMAND_TYPE_RESTART_SERVICE, args: { service } });
+    expect((await control.result('c1')).error).not.toContain('is not allowed');
+  });
+
   it('takes new intervals and a new idle shutdown, but not from an update about intervals only', async () => {
     const { control, agent } = await started();
     control.send({

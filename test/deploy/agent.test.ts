@@ -101,6 +101,18 @@ describe('the polkit rules', () => {
     expect(decide('org.freedesktop.login1.power-off', 'somebody')).toBe('not handled');
   });
 
+  it('take the names of units as the flag does, with or without `.service`', async () => {
+    const named = variables(await file('agent.env'))['CARRIERARR_ALLOW_RESTART_SERVICE']?.split(',') ?? [];
+    expect(named).toEqual(['ollama']);
+    const decide = await rule(JSON.stringify([...named, 'node.exporter', 'backup.timer', 'worker@1']));
+    const restart = (unit: string) =>
+      decide('org.freedesktop.systemd1.manage-units', 'carrierarr-agent', { verb: 'restart', unit });
+    for (const unit of ['ollama.service', 'node.exporter.service', 'backup.timer', 'worker@1.service'])
+      expect([unit, restart(unit)]).toEqual([unit, 'yes']);
+    for (const unit of ['ollama.socket', 'ollama', 'backup.service', 'backup.timer.service', 'ssh.service'])
+      expect([unit, restart(unit)]).toEqual([unit, 'no']);
+  });
+
   it('let it restart nothing as they are', async () => {
     const decide = await rule('[]');
     const details = { verb: 'restart', unit: 'ollama.service' };

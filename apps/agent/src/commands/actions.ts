@@ -108,7 +108,7 @@ export class Actions {
     }
     const check = services?.find(({ name, kind }) => name === service && kind === 'systemd');
     const names = [service, ...(check?.what.split('|') ?? [])];
-    const unit = names.find((name) => allowed.includes(name) || allowed.includes(name.replace(/\.service$/, '')));
+    const unit = names.find((name) => allowed.some((each) => bareUnit(each) === bareUnit(name)));
     if (unit !== undefined) return unit;
     const rule =
       allowed.length === 0
@@ -116,6 +116,11 @@ export class Actions {
         : `Allowed: ${allowed.join(', ')}.`;
     throw new Refusal(`Restarting ${JSON.stringify(service.slice(0, 200))} is not allowed on this agent. ${rule}`);
   }
+}
+
+/** `ollama` and `ollama.service` are one unit. */
+function bareUnit(name: string): string {
+  return name.replace(/\.service$/, '');
 }
 
 function modelOf(args: Readonly<Record<string, string>>): string {
