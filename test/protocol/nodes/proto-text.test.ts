@@ -42,6 +42,9 @@ message Question {
 message Answer {
 }
 
+// Nothing more.
+message End {}
+
 enum Kind {
   KIND_UNSPECIFIED = 0;
   KIND_BIG = 1; // larger than | others
@@ -65,6 +68,7 @@ describe('the text of a proto file', () => {
           ],
         },
         { name: 'Answer', text: '', fields: [] },
+        { name: 'End', text: 'Nothing more.', fields: [] },
       ],
       enums: [
         {

@@ -103,6 +103,7 @@ function messageSection(
     const news = !isNewAltogether && isNew(field) ? 'yes' : '';
     return `| ${field.number} | \`${field.name}\` | ${cell(type)} | ${news} | ${cell(field.text)} |`;
   });
+  if (rows.length === 0) return `### ${name}\n${paragraph([...about, 'It has no fields.'])}`;
   return `### ${name}
 ${paragraph(about)}
 | number | field | type | new | meaning |

@@ -38,6 +38,7 @@ const COMMENT = /^\/\/ ?(.*)$/;
 const OUTSIDE = /^(?:syntax = .+;|import ".+";)$/;
 const PACKAGE = /^package ([\w.]+);$/;
 const BLOCK = /^(service|message|enum|oneof) (\w+) \{$/;
+const EMPTY = /^message (\w+) \{\}$/;
 const RPC = /^rpc (\w+)\(([\w. ]+)\) returns \(([\w. ]+)\);$/;
 const ENUM_VALUE = /^(\w+) = (\d+);(?: \/\/ (.*))?$/;
 const FIELD = /^((?:repeated )?(?:map<[\w, ]+>|[\w.]+)) (\w+) = (\d+);(?: \/\/ (.*))?$/;
@@ -63,8 +64,10 @@ export function parseProto(source: string): ProtoFile {
     above = [];
     const block = BLOCK.exec(line);
     const [, name = ''] = PACKAGE.exec(line) ?? [];
+    const [, empty = ''] = EMPTY.exec(line) ?? [];
     if (line === '' || OUTSIDE.test(line)) continue;
     if (name !== '') packageName = name;
+    else if (empty !== '' && open === undefined) file.messages.push({ name: empty, text: before, fields: [] });
     else if (block) {
       const [, kind, title = ''] = block;
       if (kind === 'oneof') oneof = title;
