@@ -4,8 +4,6 @@
  *   --agents N      default 5000, each with a connection, a status and a heartbeat each 30 s
  *   --seconds N     how long it is watched once all are there; default 90
  *   --commands N    commands to one real agent, for the time to their first line; default 600, 0 for none
- *   --load-nice N   priority of the pretend agents, default 19, the lowest: elsewhere they have machines of their own, and here must
- *                   not take turns with what is measured. 0: the same priority as all others
  *
  * Redis, one monitor that leads, a gateway and a runner, each a process of its own as they are shipped; the load is a process of its own,
  * too. CPU and memory are the monitor's, from the kernel.
@@ -23,7 +21,6 @@ const { values: flags } = parseArgs({
     agents: { type: 'string', default: '5000' },
     seconds: { type: 'string', default: '90' },
     commands: { type: 'string', default: '600' },
-    'load-nice': { type: 'string', default: '19' },
   },
 });
 const [agents, seconds, commands] = [flags.agents, flags.seconds, flags.commands].map(Number);
@@ -65,15 +62,10 @@ const gateway = await start(
 await start(['runner', ...base, '--ops-addr', '127.0.0.1:0', '--without-script'], 'runner takes commands');
 
 const began = performance.now();
-const load = new Child('nice', [
-  ...['-n', flags['load-nice'], process.execPath],
+const load = new Child(process.execPath, [
   // Else its collector has threads on all cores at once.
-  '--single-threaded-gc',
-  'test/bench/agents-load.mjs',
-  '--addresses',
-  monitor.address,
-  '--count',
-  String(agents),
+  ...['--single-threaded-gc', 'test/bench/agents-frames.mjs'],
+  ...['--address', monitor.address, '--count', String(agents)],
 ]);
 children.push(load);
 await load.next('ready', 300_000);
@@ -99,12 +91,19 @@ row('CPU of the monitor, cores', cores.toFixed(3), 'at most 0.5');
 row('memory (RSS), at most', `${Math.round(rssMax / 1024)} MiB`, 'at most 512 MiB');
 row('until all streams were open', `${connectS.toFixed(1)} s`, '');
 row('streams that ended meanwhile', counts.ended, '');
+row('nodes that were healthy then', await healthyNodes(), '');
 
 if (commands > 0) await measureCommands();
 for (const child of children.toReversed()) await child.stop();
 await redis.child.stop();
 await rm(stateDir, { recursive: true, force: true });
 process.exit(0);
+
+/** As the gateway tells them: had nothing arrived, there were none. */
+async function healthyNodes() {
+  const nodes = await (await fetch(`http://${gateway.address}/api/v1/nodes`)).json();
+  return nodes.filter(({ liveness }) => liveness === 'healthy').length;
+}
 
 /** From a command's frame until its first line is there, less what the program itself takes. */
 async function measureCommands() {

@@ -1,4 +1,4 @@
-/** Many pretend agents in a process of their own, as the benchmark has them, and what they testify of the commands they got. */
+/** Many pretend agents in a process of their own, and what they testify of the commands they got. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -28,7 +28,7 @@ export interface AgentsLoad {
 export async function startAgentsLoad(options: AgentsLoadOptions): Promise<AgentsLoad> {
   const { addresses, count, intervalMs, rabbitMqUrl, startMs } = options;
   const args = ['--addresses', addresses.join(','), '--count', `${count}`, '--interval-ms', `${intervalMs}`];
-  const child = spawn(process.execPath, ['test/bench/agents-load.mjs', ...args, '--rabbitmq-url', rabbitMqUrl], {
+  const child = spawn(process.execPath, ['test/support/agents-load.mjs', ...args, '--rabbitmq-url', rabbitMqUrl], {
     cwd: WORKSPACE,
     stdio: ['pipe', 'pipe', 'inherit'],
   });

@@ -2,7 +2,7 @@
  * The registry of nodes, as monitors write it. Any monitor may write of any node at any time: names, streams and their
  * fences are decided by Lua, alone.
  */
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type {
   Keys,
   LivenessLimits,
@@ -60,7 +60,8 @@ export class NodeRegistry {
       keys.removedNodes(),
       keys.nodesMeta(),
       keys.nodesLeft(),
-      randomBytes(8).toString('hex'),
+      // A new one each time: Redis may lose its epoch more than once.
+      randomUUID(),
       ...own,
     ]);
   }

@@ -1,5 +1,5 @@
 /**
- * Pretend agents for the benchmark and for outages, in a process of their own. Each has a connection of its own, registers, opens a
+ * Pretend agents for outages, in a process of their own. Each has a connection of its own, registers, opens a
  * stream, sends a status and a heartbeat each interval, spread evenly, and carries out commands: `sleep N` takes N seconds,
  * anything else is answered at once. They speak as agents in use today do. A result that was not acknowledged is said again
  * over the next stream, but for each tenth agent, which forgets what it ran when its stream breaks.
