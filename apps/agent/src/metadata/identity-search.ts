@@ -31,8 +31,8 @@ export class IdentitySearch {
   /** To be called after a question that was not answered. */
   start(): void {
     this.#o.logger.warn(
-      'the metadata service does not say who this machine is: going on without an instance id, and asking again. ' +
-        'Where there is none, set --metadata off',
+      'the metadata service does not say who this machine is: it is asked again. Until then there is no instance id but ' +
+        'that of --instance-id, and no notice of interruptions. Where there is no such service, set --metadata off',
     );
     this.#wait();
   }
