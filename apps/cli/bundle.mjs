@@ -37,11 +37,25 @@ const { outputFiles, metafile } = await build({
   write: false,
   metafile: true,
 });
+refuseLateImports(metafile.inputs);
 await mkdir(outdir, { recursive: true });
 for (const { path: file, contents } of outputFiles) await writeFile(file, contents);
 await writeFile(join(outdir, LICENSES), await licensesOf(metafile.inputs));
 const written = new Set([LICENSES, ...outputFiles.map(({ path: file }) => basename(file))]);
 for (const name of await readdir(outdir)) if (!written.has(name)) await rm(join(outdir, name), { recursive: true });
+
+/** A package that is no ES module has no names of its own in a file that is loaded late: what is imported by name would be undefined. */
+function refuseLateImports(inputs) {
+  for (const [file, { imports }] of Object.entries(inputs)) {
+    if (file.includes('node_modules/')) continue;
+    for (const { kind, path: imported, original } of imports) {
+      if (kind !== 'dynamic-import' || !imported.includes('node_modules/')) continue;
+      throw new Error(
+        `Expected import() in ${file} to name a module of ours that exports what is used of ${original}.`,
+      );
+    }
+  }
+}
 
 /** What the licences of packages ask to be handed on with them. */
 async function licensesOf(inputs) {

@@ -1,9 +1,11 @@
 /** `carrierarr doctor`, built, looks at a whole installation that works; and knows every command that it uses of Redis. */
 import { Keys } from '@carrierarr/protocol';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { commandsUsed } from '../../apps/cli/src/doctor/redis/commands-used.js';
+import { FakeAws } from '../support/fake-aws/server.js';
 import { Installation } from '../support/installation.js';
 import { startProgram } from '../support/programs.js';
+import { freePort } from '../support/redis.js';
 
 /** What the doctor, the test and connecting themselves use. */
 const OTHERS = new Set(['acl', 'client', 'hello', 'auth', 'select', 'command', 'config', 'quit', 'zmscore']);
@@ -25,4 +27,21 @@ test('doctor finds nothing that fails in an installation that works, and asks fo
   const known = new Set(commandsUsed(new Keys('carrierarr')).map(([command]) => command.toLowerCase()));
   expect(counted.filter((command) => !known.has(command) && !OTHERS.has(command))).toEqual([]);
   expect(counted.length).toBeGreaterThan(30);
+});
+
+test('doctor, built, asks AWS and RabbitMQ', async () => {
+  const aws = await FakeAws.start();
+  onTestFinished(() => aws.stop());
+  const flags = ['--ec2-tags', '{}', '--ecs-cluster', 'prod', '--rabbitmq-url', `amqp://127.0.0.1:${await freePort()}`];
+  const args = ['doctor', '--timeout', '60s', ...flags];
+  const doctor = startProgram({ name: 'doctor', args, env: aws.env });
+  // Nobody is there.
+  expect(await doctor.ended).toMatchObject({ code: 1 });
+  expect(doctor.stdout()).toMatch(/^fail {2}rabbitmq .*ECONNREFUSED/m);
+  const found = doctor.stdout().match(/^(ok|warn|fail|skip) +aws-[\w-]+/gm) ?? [];
+  expect(found.map((line) => line.replace(/ +/, ' '))).toEqual([
+    'ok aws-identity',
+    ...['ok aws-ec2', 'ok aws-ec2'],
+    'ok aws-ecs',
+  ]);
 });

@@ -127,7 +127,7 @@ async function lookAtTopology(model: ChannelModel): Promise<Finding[]> {
 async function look({ config }: Means): Promise<Finding[]> {
   const { rabbitmqUrl, rabbitmqVhost, timeout } = config;
   if (rabbitmqUrl === null) return [];
-  const { connect } = await import('amqplib');
+  const { connect } = await import('./amqp.js');
   let model: ChannelModel;
   try {
     model = await connect(connectUrl(rabbitmqUrl, rabbitmqVhost), { timeout });

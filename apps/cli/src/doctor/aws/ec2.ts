@@ -24,7 +24,7 @@ const RUNNER_POLICY = 'deploy/iam/runner-ec2.json';
 
 async function look(means: Means): Promise<Finding[]> {
   const { config } = means;
-  const { EC2Client } = await import('@aws-sdk/client-ec2');
+  const { EC2Client } = await import('./sdk/ec2.js');
   const findings: Finding[] = [];
   const regions: readonly (string | undefined)[] = config.ec2Regions.length > 0 ? config.ec2Regions : [undefined];
   for (const named of regions) {
@@ -40,10 +40,10 @@ async function look(means: Means): Promise<Finding[]> {
 
 async function lookAtRegion(
   { config }: Means,
-  client: InstanceType<(typeof import('@aws-sdk/client-ec2'))['EC2Client']>,
+  client: InstanceType<(typeof import('./sdk/ec2.js'))['EC2Client']>,
   region: string,
 ): Promise<Finding[]> {
-  const ec2 = await import('@aws-sdk/client-ec2');
+  const ec2 = await import('./sdk/ec2.js');
   const described = await errorOf(client.send(new ec2.DescribeInstancesCommand({ DryRun: true })));
   const findings = [judgeDryRun('DescribeInstances', region, described, MONITOR_POLICY)];
   if (config.ec2StatusInterval > 0) {

@@ -30,7 +30,7 @@ function regionsOf(cluster: string, named: readonly string[]): readonly (string 
 }
 
 async function look(means: Means): Promise<Finding[]> {
-  const { ECSClient, ListTasksCommand } = await import('@aws-sdk/client-ecs');
+  const { ECSClient, ListTasksCommand } = await import('./sdk/ecs.js');
   const findings: Finding[] = [];
   for (const cluster of means.config.ecsCluster) {
     for (const named of regionsOf(cluster, means.config.ecsRegions)) {

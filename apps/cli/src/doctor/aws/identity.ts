@@ -38,7 +38,7 @@ function shadows(env: NodeJS.ProcessEnv): boolean {
 }
 
 async function look(means: Means): Promise<IdentityFacts> {
-  const { GetCallerIdentityCommand, STSClient } = await import('@aws-sdk/client-sts');
+  const { GetCallerIdentityCommand, STSClient } = await import('./sdk/sts.js');
   const { ec2Regions, ecsRegions } = means.config;
   const shadowed = { isShadowed: shadows(means.env) };
   const client = new STSClient(clientSettings(means, ec2Regions[0] ?? ecsRegions[0]));
