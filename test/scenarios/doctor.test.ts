@@ -32,16 +32,31 @@ test('doctor finds nothing that fails in an installation that works, and asks fo
 test('doctor, built, asks AWS and RabbitMQ', async () => {
   const aws = await FakeAws.start();
   onTestFinished(() => aws.stop());
-  const flags = ['--ec2-tags', '{}', '--ecs-cluster', 'prod', '--rabbitmq-url', `amqp://127.0.0.1:${await freePort()}`];
+  aws.world.putInstance({ id: 'i-1', state: 'running', tags: {} });
+  const flags = [
+    '--ec2-tags',
+    '{}',
+    '--ecs-cluster',
+    'prod',
+    '--aws-control',
+    '--rabbitmq-url',
+    `amqp://127.0.0.1:${await freePort()}`,
+  ];
+  const told = {
+    ...{ EC2_WORKER_AMI: 'ssm:/ami', EC2_WORKER_INSTANCE_TYPES: 'm5.large' },
+    ...{ FARGATE_WORKER_CLUSTER: 'prod', FARGATE_WORKER_TASK_DEFINITION: 'worker' },
+  };
   const args = ['doctor', '--timeout', '60s', ...flags];
-  const doctor = startProgram({ name: 'doctor', args, env: aws.env });
+  const doctor = startProgram({ name: 'doctor', args, env: { ...aws.env, ...told } });
   // Nobody is there.
   expect(await doctor.ended).toMatchObject({ code: 1 });
   expect(doctor.stdout()).toMatch(/^fail {2}rabbitmq .*ECONNREFUSED/m);
   const found = doctor.stdout().match(/^(ok|warn|fail|skip) +aws-[\w-]+/gm) ?? [];
   expect(found.map((line) => line.replace(/ +/, ' '))).toEqual([
     'ok aws-identity',
-    ...['ok aws-ec2', 'ok aws-ec2'],
+    ...Array.from({ length: 5 }, () => 'ok aws-ec2'),
     'ok aws-ecs',
+    'ok aws-run-instances',
+    ...Array.from({ length: 5 }, () => 'ok aws-run-task'),
   ]);
 });

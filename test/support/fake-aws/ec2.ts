@@ -15,7 +15,7 @@ const STATE_CODES: Record<string, number> = {
 /** Changes are only ever tried here: their answers are nobody's business. */
 const DRY_RUNS = new Set([
   ...['DescribeInstances', 'DescribeInstanceStatus'],
-  ...['StartInstances', 'StopInstances', 'TerminateInstances'],
+  ...['StartInstances', 'StopInstances', 'TerminateInstances', 'RunInstances'],
 ]);
 
 export interface Ec2Call {
@@ -38,6 +38,11 @@ export function answerEc2({ operation, region, fields }: Ec2Call, world: FakeWor
         (one) => `<item><reservationId>r-${one.id}</reservationId>${set('instancesSet', [one])}</item>`,
       );
       return document(operation, `<reservationSet>${items.join('')}</reservationSet>${token}`);
+    }
+    case 'DescribeImages': {
+      const id = fields.get('ImageId.1') ?? '';
+      const image = `<imageId>${xml(id)}</imageId><rootDeviceName>/dev/xvda</rootDeviceName>`;
+      return document(operation, `<imagesSet><item>${image}</item></imagesSet>`);
     }
     case 'DescribeInstanceStatus': {
       const isAll = fields.get('IncludeAllInstances') === 'true';

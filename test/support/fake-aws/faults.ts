@@ -28,6 +28,8 @@ export class Faults {
   readonly taskFailures = new Map<string, string>();
   /** ARNs that DescribeTasks says nothing of. */
   readonly silentTasks = new Set<string>();
+  /** What IAM decides of an action, where it is not `allowed`. */
+  readonly decisions = new Map<string, 'implicitDeny' | 'explicitDeny'>();
   /** Operations that are never answered. */
   readonly hanging = new Set<string>();
   /** Operations whose answers begin and do not end. */

@@ -1,4 +1,4 @@
-/** ECS, CloudWatch and SQS: AWS' JSON protocols, one function an operation. */
+/** ECS, CloudWatch, SQS and SSM: AWS' JSON protocols, one function an operation. */
 import { createHash } from 'node:crypto';
 import { type Faults, FakeAwsError } from './faults.js';
 import type { FakeTask, FakeWorld } from './world.js';
@@ -13,9 +13,11 @@ type Operation = (call: JsonCall, world: FakeWorld, faults: Faults) => unknown;
 export const jsonOperations: Readonly<Record<string, Operation>> = {
   ListTasks: listTasks,
   DescribeTasks: describeTasks,
+  DescribeTaskDefinition: describeTaskDefinition,
   GetMetricData: getMetricData,
   ReceiveMessage: receiveMessage,
   DeleteMessageBatch: deleteMessageBatch,
+  GetParameter: getParameter,
 };
 
 /** Name of a cluster that is known by any task in it, whichever way it is given. */
@@ -138,4 +140,21 @@ function deleteMessageBatch({ input }: JsonCall, world: FakeWorld): unknown {
     if (at >= 0) world.messages.splice(at, 1);
   }
   return { Successful: entries.map(({ Id }) => ({ Id })), Failed: [] };
+}
+
+/** Every one that is asked for is there, in its third revision, with both roles. */
+function describeTaskDefinition({ region, input }: JsonCall): unknown {
+  const [family] = String(input['taskDefinition']).split(':');
+  const role = (name: string) => `arn:aws:iam::123456789012:role/${name}`;
+  return {
+    taskDefinition: {
+      taskDefinitionArn: `arn:aws:ecs:${region}:123456789012:task-definition/${family}:3`,
+      ...{ family, taskRoleArn: role('task'), executionRoleArn: role('execution') },
+    },
+  };
+}
+
+/** Every parameter is the id of an image. */
+function getParameter({ input }: JsonCall): unknown {
+  return { Parameter: { Name: input['Name'], Type: 'String', Value: 'ami-0123456789abcdef0' } };
 }

@@ -1,11 +1,12 @@
 /**
- * A pretend AWS that real SDK clients talk to over HTTP: the query protocols of EC2 and STS, and the JSON protocols of ECS,
- * CloudWatch and SQS, on a free port of loopback. What there is and what goes wrong is set by the test.
+ * A pretend AWS that real SDK clients talk to over HTTP: the query protocols of EC2, STS and IAM, and the JSON protocols of ECS,
+ * CloudWatch, SQS and SSM, on a free port of loopback. What there is and what goes wrong is set by the test.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { answerEc2, ec2Error } from './ec2.js';
 import { FakeAwsError, Faults } from './faults.js';
+import { iamError, simulated } from './iam.js';
 import { jsonOperations } from './json-services.js';
 import { callerIdentity, stsError } from './sts.js';
 import { FakeWorld } from './world.js';
@@ -106,6 +107,10 @@ export class FakeAws {
         respond(response, 200, 'text/xml', callerIdentity());
         return;
       }
+      if (operation === 'SimulatePrincipalPolicy') {
+        respond(response, 200, 'text/xml', simulated(fields, this.faults));
+        return;
+      }
       if (!isJson) {
         respond(
           response,
@@ -126,7 +131,8 @@ export class FakeAws {
         const text = JSON.stringify({ __type: known.code, message: known.message });
         respond(response, known.status, String(request.headers['content-type']), text);
       } else {
-        const text = service === 'sts' ? stsError(known) : ec2Error(known);
+        const errors: Record<string, typeof ec2Error> = { sts: stsError, iam: iamError };
+        const text = (errors[service] ?? ec2Error)(known);
         respond(response, known.status, 'text/xml;charset=UTF-8', text);
       }
     }

@@ -73,7 +73,8 @@ async function report(config: DoctorConfig, host: Host): Promise<number> {
 
 /** The one that is named; the usual one when nothing is named at all. */
 function gatewayFor({ url, token, ...config }: DoctorConfig, hasRedis: boolean): GatewayAccess | null {
-  const isAnything = hasRedis || config.rabbitmqUrl !== null || config.ec2Tags !== null || config.ecsCluster.length > 0;
+  const isAws = config.ec2Tags !== null || config.ecsCluster.length > 0 || config.awsControl;
+  const isAnything = hasRedis || config.rabbitmqUrl !== null || isAws;
   const named = url ?? (isAnything ? null : accessSchema.url.default);
   return named === null ? null : { url: named.replace(/\/+$/, ''), token };
 }

@@ -2,6 +2,8 @@
 import { awsEc2 } from './aws/ec2.js';
 import { awsEcs } from './aws/ecs.js';
 import { awsIdentity } from './aws/identity.js';
+import { awsRunInstances } from './aws/run-instances.js';
+import { awsRunTask } from './aws/run-task.js';
 import type { Check } from './check.js';
 import { clock } from './clock.js';
 import { dns } from './dns.js';
@@ -29,5 +31,5 @@ export const CHECKS: readonly Check[] = [
   ...[gatewayHealth, gatewayCertificate, gatewayAccess, gatewayWebSocket, gatewayIdle],
   clock,
   rabbitmq,
-  ...[awsIdentity, awsEc2, awsEcs],
+  ...[awsIdentity, awsEc2, awsEcs, awsRunInstances, awsRunTask],
 ];

@@ -30,7 +30,7 @@ export const doctorSchema = defineSchema({
     env: null,
   },
   awsControl: {
-    doc: "Also ask EC2, by dry run, whether this identity may start, stop and terminate the watched instances, as a runner's must.",
+    doc: "Also ask AWS whether this identity may do what a runner's must: start, stop and terminate the watched instances, and make instances or tasks as EC2_WORKER_... and FARGATE_WORKER_... say. By dry run, or by asking IAM.",
     format: formats.boolean,
     default: false,
     env: null,

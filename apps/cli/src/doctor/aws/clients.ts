@@ -3,9 +3,10 @@ import type { Means } from '../check.js';
 
 export const NO_AWS = 'nothing of AWS is named (--ec2-tags, --ecs-cluster)';
 
-export function clientSettings({ config, version }: Means, region?: string) {
+export function clientSettings({ config, version }: Means, region?: string, profile?: string) {
   return {
     ...(region !== undefined && { region }),
+    ...(profile !== undefined && { profile }),
     maxAttempts: 1,
     customUserAgent: [['carrierarr', version]] as [string, string][],
     requestHandler: {

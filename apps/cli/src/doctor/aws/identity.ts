@@ -2,6 +2,7 @@
 import { type Check, type Means } from '../check.js';
 import { fail, type Finding, ok, warn } from '../finding.js';
 import { clientSettings, NO_AWS } from './clients.js';
+import { hasSettings } from './worker-settings.js';
 
 export interface IdentityFacts {
   readonly arn?: string;
@@ -54,6 +55,10 @@ async function look(means: Means): Promise<IdentityFacts> {
 
 export const awsIdentity: Check = {
   name: 'aws-identity',
-  missing: ({ config }) => (config.ec2Tags === null && config.ecsCluster.length === 0 ? NO_AWS : undefined),
+  missing: ({ config, env }) => {
+    const isWatched = config.ec2Tags !== null || config.ecsCluster.length > 0;
+    const isMade = config.awsControl && (hasSettings(env, 'EC2_WORKER') || hasSettings(env, 'FARGATE_WORKER'));
+    return isWatched || isMade ? undefined : NO_AWS;
+  },
   look: async (means) => judgeIdentity(await look(means)),
 };

@@ -3,9 +3,11 @@
  * `npm run build` makes; this module has.
  */
 export {
+  DescribeImagesCommand,
   DescribeInstancesCommand,
   DescribeInstanceStatusCommand,
   EC2Client,
+  RunInstancesCommand,
   StartInstancesCommand,
   StopInstancesCommand,
   TerminateInstancesCommand,

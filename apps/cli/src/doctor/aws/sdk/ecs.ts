@@ -1,2 +1,2 @@
 /** What checks use of the SDK for ECS; see ec2.ts. */
-export { ECSClient, ListTasksCommand } from '@aws-sdk/client-ecs';
+export { DescribeTaskDefinitionCommand, ECSClient, ListTasksCommand } from '@aws-sdk/client-ecs';
