@@ -1,5 +1,7 @@
 /** Runs a small program that tells something, for a moment only. */
 import { execFile } from 'node:child_process';
+import { systemClock } from '@carrierarr/platform';
+import { StartGap } from './start-gap.js';
 
 export type ProbeAnswer =
   | { kind: 'ok'; stdout: string }
@@ -9,14 +11,17 @@ export type ProbeAnswer =
   | { kind: 'failed'; problem: string; exitCode?: number };
 
 const OUTPUT_BYTES_MAX = 1024 * 1024;
+/** Of all probes of this process: a look begins five or so, and a command that comes then must not wait for all of them. */
+const starts = new StartGap(systemClock, 50);
 
 /** Never rejects. A program that hangs is killed after `timeoutMs`, and is not waited for. `onGone`: it is no more. */
-export function probe(
+export async function probe(
   file: string,
   args: readonly string[],
   timeoutMs: number,
   onGone: () => void = () => undefined,
 ): Promise<ProbeAnswer> {
+  await starts.turn();
   return new Promise((resolve) => {
     const options = { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: OUTPUT_BYTES_MAX } as const;
     const child = execFile(file, [...args], options, (error, stdout) => {
