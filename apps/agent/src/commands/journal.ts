@@ -11,7 +11,7 @@
 import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommandResult } from '@carrierarr/protocol/agent-control';
-import { writeWhole } from '../state/state-file.js';
+import { unusableFolder, writeWhole } from '../state/state-file.js';
 
 /** A command that was taken. */
 export interface SeenCommand {
@@ -117,8 +117,8 @@ export class Journal {
         throw error;
       });
     } catch (error) {
-      this.#problem = error as Error;
-      throw error;
+      this.#problem = unusableFolder(folder, error as Error);
+      throw this.#problem;
     }
     this.#isRead = true;
     for (const line of text.split('\n')) this.#read(line);

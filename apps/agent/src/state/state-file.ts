@@ -55,3 +55,9 @@ export async function writeWhole(path: string, text: string): Promise<void> {
     await folder.close();
   }
 }
+
+/** What to say, and what to do, of a state folder that cannot be used. */
+export function unusableFolder(folder: string, cause: Error): Error {
+  const message = `The state folder ${folder} cannot be used: ${cause.message}. Name another with --state-dir.`;
+  return new Error(message, { cause });
+}

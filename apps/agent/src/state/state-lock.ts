@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
+import { unusableFolder } from './state-file.js';
 
 const NAME = 'lock';
 
@@ -41,8 +42,7 @@ export class StateLock {
       this.#server = (await this.#listen()) ?? (await this.#takeOver());
     } catch (cause) {
       await this.release();
-      const message = `The state folder ${this.#folder} cannot be used: ${(cause as Error).message}. Name another with --state-dir.`;
-      throw new Error(message, { cause });
+      throw unusableFolder(this.#folder, cause as Error);
     }
     if (this.#server !== undefined) return;
     await this.release();
