@@ -1,8 +1,8 @@
 /**
  * Pretend agents for the benchmark, in a process of their own that costs next to nothing: what is measured shares two cores with them, while
  * real agents have machines of their own. So each speaks frames of HTTP/2 (RFC 9113) and headers (RFC 7541) that were made once, and of what
- * comes it reads what it has to. Each has a connection, registers, opens a stream, and sends a status and a heartbeat each interval, spread
- * evenly. None carries out commands.
+ * comes it reads what it has to. Each has a connection, registers, opens a stream, and sends a status and a heartbeat each interval, and
+ * pings, spread evenly. None carries out commands.
  *
  *   node agents-frames.mjs --address HOST:PORT [--count N] [--interval-ms N]
  *
@@ -25,6 +25,7 @@ const [count, intervalMs] = [flags.count, flags['interval-ms']].map(Number);
 const [, host, port] = /^(.+):(\d+)$/.exec(flags.address);
 /** Connections that are begun at once. */
 const AT_ONCE = 50;
+const PING_EVERY_MS = 30_000;
 
 const definition = loadSync('ec2agent/v1/agent.proto', {
   ...{ includeDirs: [resolve(import.meta.dirname, '../fixtures/agent-wire')], keepCase: true, longs: Number },
@@ -59,11 +60,13 @@ function frame(type, flagsOfFrame, stream, payload) {
 function headers(path) {
   const text = (value) => [Buffer.from([value.length]), Buffer.from(value)];
   return Buffer.concat([
-    // POST, http; then :path, :authority and content-type by the index of their names, and two names as text.
+    // POST, http; then :path, :authority and content-type by the index of their names, and others by their text.
     ...[Buffer.from([0x83, 0x86, 0x04]), ...text(path)],
     ...[Buffer.from([0x01]), ...text(flags.address)],
     ...[Buffer.from([0x0f, 0x10]), ...text('application/grpc')],
     ...[Buffer.from([0x00]), ...text('te'), ...text('trailers')],
+    ...[Buffer.from([0x00]), ...text('user-agent'), ...text('grpc-go/1.60.1')],
+    ...[Buffer.from([0x00]), ...text('grpc-accept-encoding'), ...text('gzip')],
   ]);
 }
 
@@ -135,6 +138,11 @@ class PretendAgent {
     this.#socket.write(frame(DATA, 0, this.#control, message(Connect, { status: statusOf(this.n) })));
   }
 
+  /** Whether the monitor is still there, as agents in use today ask each 30 s. */
+  ping() {
+    this.#socket.write(frame(PING, 0, 0, Buffer.alloc(8)));
+  }
+
   beat() {
     counts.beats++;
     this.#call(Heartbeat, { node_id: `bench-${this.n}` });
@@ -187,6 +195,7 @@ for (const [i, agent] of agents.entries()) {
   setTimeout(
     () => {
       setInterval(() => agent.status(), intervalMs);
+      setTimeout(() => setInterval(() => agent.ping(), PING_EVERY_MS), intervalMs / 4);
       setTimeout(() => setInterval(() => agent.beat(), intervalMs), intervalMs / 2);
     },
     (i / agents.length) * intervalMs,

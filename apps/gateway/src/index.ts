@@ -44,6 +44,8 @@ import { Subscriptions } from './ws/subscriptions.js';
 
 export { type GatewayConfig, gatewaySchema, validateGatewayConfig } from './config.js';
 
+/** How long the start waits until all nodes are known, ms. */
+const NODES_START_MS = 1_000;
 /** How long the start waits until all resources are known, ms. */
 const FOLLOW_START_MS = 2_000;
 
@@ -218,8 +220,8 @@ export function createGateway(options: GatewayOptions): Gateway {
         await redis.start();
         await fanout.start();
         await status.start();
-        // Thousands of nodes take longer than a request may wait. They are read on while others start.
-        await nodes.nodes().catch(() => undefined);
+        // Thousands of nodes take a while. They are read on while others start.
+        await Promise.race([nodes.nodes().catch(() => undefined), sleep(clock, NODES_START_MS)]);
         // A resource that only a newer version can read must not keep everything else from being served.
         await Promise.race([follow.start(), sleep(clock, FOLLOW_START_MS)]);
         endpoint.start();

@@ -1,7 +1,7 @@
 /**
  * Whether Redis answers. A connection that is up proves nothing (the server may be frozen, or the network a black hole),
- * so it is asked with PING all the time; a call that somebody waits for is bounded by a deadline and, once Redis is known
- * to be away, not even tried. So clients learn within a second or two that the gateway is degraded, and requests fail
+ * so it is asked with PING all the time; a call that somebody waits for is bounded by a deadline, long work by these answers, and
+ * once Redis is known to be away neither is even tried. So clients learn within a second or two that the gateway is degraded, and requests fail
  * fast instead of piling up (P3).
  */
 import type { Clock, Logger, Readiness, Timer } from '@carrierarr/platform';
@@ -93,6 +93,25 @@ export class RedisHealth {
       throw awayErrorOf(error);
     } finally {
       timer?.cancel();
+    }
+  }
+
+  /**
+   * Runs work of many calls, which takes as long as it takes while Redis answers. Throws {@link RedisAwayError} at once while it is
+   * away, and when it turns out to be; errors that Redis answers with pass through.
+   */
+  async whileAvailable<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#state.kind === 'degraded') throw new RedisAwayError(false, this.#state.reason);
+    let end: (() => void) | undefined;
+    const away = new Promise<never>((_, reject) => {
+      end = this.onChange((state) => state.kind === 'degraded' && reject(new RedisAwayError(true, state.reason)));
+    });
+    try {
+      return await Promise.race([work(), away]);
+    } catch (error) {
+      throw awayErrorOf(error);
+    } finally {
+      end?.();
     }
   }
 

@@ -2,7 +2,7 @@
  * Nodes as this gateway knows them. All of them are brought up to date when somebody asks for all: requests within half a
  * second share one look, and a look reads only what changed. Who asks for one, as each command for an agent does, has that
  * one read by itself: a look at all may take seconds where there are many and nobody has looked for long. While Redis is
- * away what was known before is served for a minute.
+ * away, and only then, what was known before is served for a minute.
  */
 import type { Clock } from '@carrierarr/platform';
 import { type Liveness, livenessOf, type NodeRecord, type WorkerRecord } from '@carrierarr/protocol';
@@ -117,13 +117,13 @@ export class NodeView {
   async #look(): Promise<void> {
     if (this.#ageMs() < NODES_FRESH_MS) return;
     try {
-      await this.#o.redis.bounded(() => this.#refresh());
+      await this.#o.redis.whileAvailable(() => this.#refresh());
     } catch (error) {
       if (!(error instanceof RedisAwayError) || this.#ageMs() > NODES_KEPT_MS) throw error;
     }
   }
 
-  /** A look that takes longer than a request may wait goes on for the next one. */
+  /** Shared. It takes seconds where there are thousands and nobody has looked for long; what was known before would be wrong. */
   #refresh(): Promise<void> {
     const beganMs = this.#o.clock.monotonicMs();
     this.#looking ??= this.#o.follow
