@@ -14,6 +14,8 @@ import { until } from './until.js';
 
 const READY_MS = 45_000;
 const PATIENCE_MS = 60_000;
+/** How long what ends by itself takes from its last line to its end, also on a busy machine. */
+const ENDING_MS = 500;
 
 /** What serves until Ctrl-C. */
 const SERVES = /^(carrierarr (up|gateway|runner|monitor|agent)|redis-server|npm start)\b(?!.* --help)/;
@@ -231,8 +233,9 @@ export class Reader {
       () => hasFailed(job) || isSeen(),
       this.#patienceMs,
     );
+    // What fails may show all that the page says right before it ends.
+    await until('it to end', () => job.hasEnded, ENDING_MS).catch(() => undefined);
     if (!job.hasEnded) await job.interrupt();
-    // It may have ended just now.
     if (hasFailed(job))
       throw new Error(`Expected ${job.command} to go on, it ended with ${job.code}:\n${job.output()}`);
     this.#seen.push(job.stdout());

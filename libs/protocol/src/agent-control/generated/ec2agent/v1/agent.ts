@@ -26,8 +26,8 @@ import { Timestamp } from "../../google/protobuf/timestamp.js";
  * What control plane and agents speak over gRPC.
  *
  * Field numbers up to those marked "carrierarr" are spoken by agents in use today and never change. What is marked
- * is new and optional: an old agent neither sends nor reads it, and a new one sends it only to a control plane that
- * has said so in `RegisterResponse.features`, as it may meet an old one, too.
+ * is new and optional: an old agent neither sends nor reads it. A new one sends new fields always, which an old control
+ * plane skips, and new messages only to a control plane that has named them in `RegisterResponse.features`.
  */
 
 export enum NodeType {
