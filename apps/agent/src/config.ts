@@ -251,7 +251,7 @@ export const agentSchema = defineSchema({
     default: '0s',
   },
   idleGpuPercent: {
-    doc: 'A GPU that is used more than this makes the node busy.',
+    doc: 'A GPU that is used more than this makes the node busy. 100: GPUs do not count.',
     format: formats.intBetween(0, 100),
     default: 5,
   },

@@ -55,6 +55,13 @@ describe('a node is busy', () => {
     expect(judgeIdle(sight, { ...NO_MEMORY, loaded: before }, BOUNDS, times()).because).toBe(because);
   });
 
+  it('not because of GPUs if they are not to count, nor because nobody knows of them', () => {
+    const bounds = { ...BOUNDS, gpuPercent: 100 };
+    for (const gpuPercents of [[100], undefined])
+      expect(judgeIdle({ ...QUIET, gpuPercents }, NO_MEMORY, bounds, times()).because).toBeUndefined();
+    expect(judgeIdle({ ...QUIET, gpuPercents: undefined }, NO_MEMORY, BOUNDS, times()).because).toBe('unknown');
+  });
+
   it('not because of a connection if connections are not to count', () => {
     const bounds = { ...BOUNDS, countConnections: false };
     expect(judgeIdle({ ...QUIET, connections: 1 }, NO_MEMORY, bounds, times()).because).toBeUndefined();

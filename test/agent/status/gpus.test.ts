@@ -18,35 +18,48 @@ async function program(text: string): Promise<string> {
 describe('what nvidia-smi says', () => {
   it('is read GPU by GPU', () => {
     const csv = '0, NVIDIA A10G, 1234, 23028, 87, 61\n1, NVIDIA A10G, 0, 23028, 0, 30\n';
-    expect(parseGpus(csv)).toEqual([
-      {
-        ...{ index: 0, name: 'NVIDIA A10G', memoryUsedMb: 1234, memoryTotalMb: 23_028 },
-        ...{ utilizationPercent: 87, temperatureC: 61 },
-      },
-      {
-        ...{ index: 1, name: 'NVIDIA A10G', memoryUsedMb: 0, memoryTotalMb: 23_028 },
-        ...{ utilizationPercent: 0, temperatureC: 30 },
-      },
-    ]);
+    expect(parseGpus(csv)).toEqual({
+      isUnknown: false,
+      gpus: [
+        {
+          ...{ index: 0, name: 'NVIDIA A10G', memoryUsedMb: 1234, memoryTotalMb: 23_028 },
+          ...{ utilizationPercent: 87, temperatureC: 61 },
+        },
+        {
+          ...{ index: 1, name: 'NVIDIA A10G', memoryUsedMb: 0, memoryTotalMb: 23_028 },
+          ...{ utilizationPercent: 0, temperatureC: 30 },
+        },
+      ],
+    });
   });
 
   it('counts as 0 where it does not know, and may have commas in names', () => {
-    expect(parseGpus('0, Some, GPU, [N/A], 1000, [Not Supported], [N/A]\r\n')).toEqual([
-      {
-        ...{ index: 0, name: 'Some, GPU', memoryUsedMb: 0, memoryTotalMb: 1000 },
-        ...{ utilizationPercent: 0, temperatureC: 0 },
-      },
-    ]);
+    expect(parseGpus('0, Some, GPU, [N/A], 1000, 7, [N/A]\r\n')).toEqual({
+      isUnknown: false,
+      gpus: [
+        {
+          ...{ index: 0, name: 'Some, GPU', memoryUsedMb: 0, memoryTotalMb: 1000 },
+          ...{ utilizationPercent: 7, temperatureC: 0 },
+        },
+      ],
+    });
   });
 
-  it('is nothing if it is no table', () => {
-    expect(parseGpus('No devices were found\n')).toEqual([]);
-    expect(parseGpus('')).toEqual([]);
+  it.each(['[N/A]', '[Not Supported]', ''])('may be at work where it says %j of how busy one is', (utilization) => {
+    const { gpus, isUnknown } = parseGpus(`0, A100, 1, 1000, 3, 40\n1, A100, 1, 1000, ${utilization}, 40\n`);
+    expect(gpus.map(({ utilizationPercent }) => utilizationPercent)).toEqual([3, 0]);
+    expect(isUnknown).toBe(true);
+  });
+
+  it('is not known if it is no table', () => {
+    expect(parseGpus('something else\n')).toEqual({ gpus: [], isUnknown: true });
+    expect(parseGpus('x, A100, 1, 1000, 3, 40\n')).toEqual({ gpus: [], isUnknown: true });
+    expect(parseGpus('')).toEqual({ gpus: [], isUnknown: false });
   });
 
   it('is bounded', () => {
     const csv = Array.from({ length: 1000 }, (_, i) => `${i}, G, 1, 1, 1, 1`).join('\n');
-    expect(parseGpus(csv)).toHaveLength(64);
+    expect(parseGpus(csv).gpus).toHaveLength(64);
   });
 });
 
@@ -94,6 +107,16 @@ describe('asking nvidia-smi', () => {
   it('may start again after one that could not be started', async () => {
     const probe = new RepeatedProbe('/nonexistent/nvidia-smi');
     for (let i = 0; i < 2; i++) expect(await look(probe)).toEqual({ gpus: [] });
+  });
+
+  it('may start again after one whose start Node refuses', async () => {
+    // A file where a folder should be: one of the errors that Node throws.
+    const probe = new RepeatedProbe(join(await program(''), 'nvidia-smi'));
+    for (let i = 0; i < 2; i++) {
+      const { problem, isUnknown } = await look(probe);
+      expect(problem).toContain('ENOTDIR');
+      expect(isUnknown).toBe(true);
+    }
   });
 
   it('does not wait for one that hangs', async () => {

@@ -58,8 +58,11 @@ describe('what Ollama has', () => {
 
   it('is not known where Ollama fails or hangs', async () => {
     const silent = { isThere: false, models: [], loaded: undefined };
-    const failing = await startServer((_request, response) => json(response, {}, 500));
-    expect(await lookAtOllama(failing.url)).toEqual(silent);
+    // A proxy before it that is busy, or wants to know who asks, is none either.
+    for (const code of [500, 401, 403, 408, 429]) {
+      const failing = await startServer((_request, response) => json(response, {}, code));
+      expect(await lookAtOllama(failing.url)).toEqual(silent);
+    }
     const hanging = await startServer(() => undefined);
     expect(await lookAtOllama(hanging.url, 100)).toEqual(silent);
     const garbled = await startServer((_request, response) => void response.end('<html>'));

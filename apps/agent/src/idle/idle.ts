@@ -3,7 +3,7 @@
  *
  * It was busy at a look if
  * - a command runs or a request of one is under way,
- * - a GPU was used more than the bound,
+ * - a GPU was used more than the bound (none is used more than 100 %: then GPUs do not count, whether or not they can be seen),
  * - Ollama has a model in memory that was used since the look before: Ollama sets the time at which it would unload a model
  *   anew after each use, so that time has moved (or the model is new); or one that it still keeps though that time is
  *   over, which it does only while a request uses it,
@@ -68,7 +68,7 @@ export function judgeIdle(
   { epochMs, monotonicMs }: { epochMs: number; monotonicMs: number },
 ): IdleJudgement {
   const now: Record<IdleSource, boolean | undefined> = {
-    gpu: gpuPercents?.some((percent) => percent > gpuPercent),
+    gpu: gpuPercent >= 100 ? false : gpuPercents?.some((percent) => percent > gpuPercent),
     model: loaded?.some((model) => isUsed(model, memory.loaded, epochMs)),
     connection: !countConnections ? false : connections === undefined ? undefined : connections > 0,
   };

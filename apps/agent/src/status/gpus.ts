@@ -22,7 +22,7 @@ export async function lookAtGpus(nvidiaSmi: RepeatedProbe, timeoutMs = TIMEOUT_M
   const answer = await nvidiaSmi.run(query, timeoutMs);
   switch (answer.kind) {
     case 'ok':
-      return { gpus: parseGpus(answer.stdout) };
+      return parseGpus(answer.stdout);
     case 'absent':
       return { gpus: [] };
     case 'failed':
@@ -33,14 +33,22 @@ export async function lookAtGpus(nvidiaSmi: RepeatedProbe, timeoutMs = TIMEOUT_M
   }
 }
 
-/** Lines of nvidia-smi's CSV without header and units. What it does not know (`[N/A]`, `[Not Supported]`) counts as 0. */
-export function parseGpus(csv: string): GPUStatus[] {
+/**
+ * Lines of nvidia-smi's CSV without header and units. What it does not know (`[N/A]`, `[Not Supported]`) counts as 0; how busy a
+ * GPU is it does not know of one that is shared, as by MIG: that is unknown, as is a line that is none.
+ */
+export function parseGpus(csv: string): { gpus: GPUStatus[]; isUnknown: boolean } {
   const gpus: GPUStatus[] = [];
+  let isUnknown = false;
   for (const line of csv.split(/\r?\n/)) {
+    if (line.trim() === '') continue;
     const cells = line.split(',').map((cell) => cell.trim());
-    if (cells.length < FIELDS.length) continue;
-    const index = Number(cells[0]);
-    if (!Number.isInteger(index) || cells[0] === '') continue;
+    const index = cells[0] === '' ? Number.NaN : Number(cells[0]);
+    if (cells.length < FIELDS.length || !Number.isInteger(index)) {
+      isUnknown = true;
+      continue;
+    }
+    if (!isFigure(cells.at(-2) as string)) isUnknown = true;
     // A name may hold a comma; the figures are the last four.
     const [used, total, utilization, temperature] = cells.slice(-4).map(figure) as [number, number, number, number];
     gpus.push({
@@ -50,10 +58,11 @@ export function parseGpus(csv: string): GPUStatus[] {
     });
     if (gpus.length === GPUS_MAX) break;
   }
-  return gpus;
+  return { gpus, isUnknown };
 }
 
+const isFigure = (cell: string) => cell !== '' && Number.isFinite(Number(cell));
+
 function figure(cell: string): number {
-  const value = Number(cell);
-  return Number.isFinite(value) ? value : 0;
+  return isFigure(cell) ? Number(cell) : 0;
 }

@@ -21,7 +21,7 @@ const MODELS_MAX = 1_000;
 const ABSENT: OllamaReport = { isThere: false, models: [], loaded: [] };
 const SILENT: OllamaReport = { ...ABSENT, loaded: undefined };
 
-/** What answers there is no Ollama. */
+/** What answers there is no Ollama: it has no such resources. Another refusal, as by a proxy before it, tells nothing. */
 class OtherServiceError extends Error {
   override name = 'OtherServiceError';
 }
@@ -40,7 +40,7 @@ export async function lookAtOllama(url: string, timeoutMs = TIMEOUT_MS): Promise
 async function ask(url: string, path: string, timeoutMs: number): Promise<unknown> {
   const { status, body } = await httpRequest(new URL(path, url).href, { timeoutMs });
   const expected = `Expected 200 from Ollama's ${path}, got ${status}.`;
-  if (status >= 400 && status < 500) throw new OtherServiceError(expected);
+  if (status === 404 || status === 405) throw new OtherServiceError(expected);
   if (status !== 200) throw new Error(expected);
   return JSON.parse(body);
 }

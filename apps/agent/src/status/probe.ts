@@ -1,5 +1,5 @@
 /** Runs a small program that tells something, for a moment only. */
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { systemClock } from '@carrierarr/platform';
 import { StartGap } from './start-gap.js';
 
@@ -24,13 +24,20 @@ export async function probe(
   await starts.turn();
   return new Promise((resolve) => {
     const options = { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: OUTPUT_BYTES_MAX } as const;
-    const child = execFile(file, [...args], options, (error, stdout) => {
-      if (error === null) return resolve({ kind: 'ok', stdout });
-      const { code, killed, message } = error;
-      if (code === ('ENOENT' as unknown)) return resolve({ kind: 'absent' });
-      const problem = killed ? `no answer within ${timeoutMs / 1000} s` : (message.split('\n')[0] ?? message);
-      resolve({ kind: 'failed', problem, ...(typeof code === 'number' && { exitCode: code }) });
-    });
+    let child: ChildProcess;
+    try {
+      child = execFile(file, [...args], options, (error, stdout) => {
+        if (error === null) return resolve({ kind: 'ok', stdout });
+        const { code, killed, message } = error;
+        if (code === ('ENOENT' as unknown)) return resolve({ kind: 'absent' });
+        const problem = killed ? `no answer within ${timeoutMs / 1000} s` : (message.split('\n')[0] ?? message);
+        resolve({ kind: 'failed', problem, ...(typeof code === 'number' && { exitCode: code }) });
+      });
+    } catch (error) {
+      // Node tells of few errors of a start by an event (EACCES, EAGAIN, EMFILE, ENFILE, ENOENT), and throws all others.
+      onGone();
+      return resolve({ kind: 'failed', problem: (error as Error).message });
+    }
     child.once('exit', onGone);
     child.once('error', () => child.pid === undefined && onGone());
     // A child in uninterruptible sleep, as a broken GPU driver makes them, dies of nothing: do not wait for its end.
