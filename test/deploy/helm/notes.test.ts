@@ -3,10 +3,15 @@ import { describe, expect, test } from 'vitest';
 import { helm, helmMissing } from '../../support/deploy-tools.js';
 import { RENDER_MS, renderArguments } from './chart.js';
 
-/** What is to be minded, a line each. No cluster is asked. */
-async function minded(values: Record<string, unknown>, scenario = 'default'): Promise<string[]> {
+/** All that it says. No cluster is asked. */
+async function said(values: Record<string, unknown>, scenario: string): Promise<string> {
   const [, ...args] = renderArguments(scenario, values);
-  const text = await helm('install', ...args, '--dry-run=client');
+  return helm('install', ...args, '--dry-run=client');
+}
+
+/** What is to be minded, a line each. */
+async function minded(values: Record<string, unknown>, scenario = 'default'): Promise<string[]> {
+  const text = await said(values, scenario);
   return [...text.slice(text.indexOf('\nMind:\n')).matchAll(/^ {2}- (.*)$/gm)].map((match) => match[1] ?? '');
 }
 
@@ -19,8 +24,8 @@ describe.skipIf(helmMissing !== undefined).concurrent('helm install says', { tim
     ['a load balancer', 'gateway.service', { 'gateway.service.type': 'LoadBalancer' }],
     ['ports of the nodes', 'gateway.service', { 'gateway.service.type': 'NodePort' }],
   ])('that clients come in without TLS through %s', async (_, key, values) => {
-    const said = (await minded(values)).filter((line) => line.includes(inClear));
-    expect(said).toEqual([expect.stringMatching(new RegExp(`^${key} leads to `))]);
+    const found = (await minded(values)).filter((line) => line.includes(inClear));
+    expect(found).toEqual([expect.stringMatching(new RegExp(`^${key} leads to `))]);
   });
 
   test.each([
@@ -36,6 +41,22 @@ describe.skipIf(helmMissing !== undefined).concurrent('helm install says', { tim
       (await minded(values, scenario)).filter((line) => /agents/.test(line)).map((line) => line.split(':')[0]);
     expect(await ofAgents('inside')).toEqual(['agents.grpc.insecure', 'networkPolicy.agentsFrom is empty']);
     expect(await ofAgents('agents-in-use')).toEqual(['agents.grpc.insecure']);
+  });
+
+  test('how an agent is started, at an address where what it is told to speak is spoken', async () => {
+    const [tls, tokens] = [{ atProxy: true }, { existingSecret: 'tokens' }];
+    const inCluster = { 'agents.grpc.enabled': true, 'agents.grpc.tls': tls, 'agents.grpc.tokens': tokens };
+    const started = async (scenario: string, values = {}) =>
+      /carrierarr-agent -control-plane (.*)/.exec(await said(values, scenario))?.[1];
+    expect(await started('agents-route')).toBe('agents.example:443 --tls --token-file agent-token');
+    expect(await started('agents-certificates')).toMatch(/^main-carrierarr-agents\.fleet:443 --tls --tls-cert /);
+    expect(await started('inside')).toMatch(/^main-carrierarr-agents\.fleet:50051$/);
+    // The Service speaks no TLS, and the proxy is not the chart's.
+    expect(await started('default', inCluster)).toBe('agents.example:443 --tls --token-file agent-token');
+    const proxies = async (scenario: string, values = {}) =>
+      (await minded(values, scenario)).filter((line) => line.startsWith('agents.grpc.tls.atProxy'));
+    expect(await proxies('default', inCluster)).toEqual([expect.stringContaining('the host of your proxy')]);
+    expect(await proxies('agents-route')).toEqual([]);
   });
 
   test('that workers are pretended, only where they are', async () => {
