@@ -106,6 +106,17 @@ describe.skipIf(helmMissing !== undefined)('the guide to an installation', { tim
     }
   });
 
+  test('drains nodes by what pods of the chart need for that', () => {
+    const drains = commands('a cluster').filter((line) => line.startsWith('kubectl drain '));
+    expect(drains.length).toBe(1);
+    const volumes = objects.flatMap(({ spec }) => spec?.template?.spec?.volumes ?? []);
+    const hasOwnFolders = volumes.some((volume) => 'emptyDir' in volume);
+    // Without it kubectl evicts none of them.
+    expect(drains.every((line) => line.includes(' --delete-emptydir-data'))).toBe(hasOwnFolders);
+    // A drain that gives up earlier than the longest command ends leaves its runner.
+    expect(drains.filter((line) => line.includes('--timeout'))).toEqual([]);
+  });
+
   test.skipIf(!hasKubectl)('gives kubectl commands that make objects', async () => {
     const lines = commands('a cluster').filter((line) => / create (secret|configmap) /.test(line));
     expect(lines.length).toBe(7);
