@@ -18,6 +18,7 @@ import {
 import type { AgentConfig } from '../config.js';
 import type { ControlPlane } from '../control/control-plane.js';
 import type { AgentMetrics } from '../metrics.js';
+import { FolderTakenError } from '../state/state-lock.js';
 import { Journal, type SeenCommand } from './journal.js';
 import { type OutputSink, ResultSink, StreamSink } from './output-sink.js';
 import { commandEndName, emptyResult, refusalOf, RunningCommand } from './running-command.js';
@@ -74,6 +75,7 @@ export class Commands {
   #isStopping = false;
   #isClosed = false;
   #triedDiskMs = 0;
+  #isTryingDisk = false;
   #ending: Promise<unknown>[] = [];
 
   constructor(options: CommandsOptions) {
@@ -137,24 +139,31 @@ export class Commands {
     this.#timer = clock.setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** To be called when what an earlier life of the agent left has just been read. */
+  /** What an earlier life of the agent left unended is lost as soon as it is known, also while nothing can be written. */
   async #loseUnended(): Promise<void> {
-    for (const { id, fence } of this.#journal.unended()) {
+    // It may run there.
+    if (this.diskProblem instanceof FolderTakenError) return;
+    const error = 'the agent, or the machine, was restarted while the command ran';
+    // All at once: one of them may be started anew as soon as anything is waited for.
+    const lost = this.#journal.unended().map(({ id, fence }) => {
       this.#o.logger.warn({ command: id }, 'the agent ended while this command ran: it is lost');
-      const error = 'the agent, or the machine, was restarted while the command ran';
-      const result = { ...emptyResult(id, fence), end: CommandEnd.COMMAND_END_LOST, error };
-      await this.#journal.end(result).catch((cause: unknown) => this.#notWritten(cause));
-    }
+      return this.#journal.end({ ...emptyResult(id, fence), end: CommandEnd.COMMAND_END_LOST, error });
+    });
+    await Promise.all(lost).catch((cause: unknown) => this.#notWritten(cause));
   }
 
   /** Whether commands can be taken again. */
   async #tryDisk(): Promise<void> {
+    this.#isTryingDisk = true;
     try {
-      if (await this.#journal.repair()) await this.#loseUnended();
+      await this.#journal.repair();
       this.#o.logger.info('the state folder can be written again: commands are taken');
     } catch (error) {
       this.#o.logger.debug({ err: error }, 'the state folder cannot be written yet');
     }
+    // Also if it can be read only: whoever waits for them hears of it.
+    await this.#loseUnended();
+    this.#isTryingDisk = false;
   }
 
   /** Ends what runs, and leaves results on disk; those that can be sent are. */
@@ -196,6 +205,7 @@ export class Commands {
       return;
     }
     if (this.#taking.has(id)) return;
+    if (!this.#journal.isRead) return this.#doubt(command);
     const seen = this.#journal.find(id);
     // Its runner was lost, and whoever asked for it has allowed that it is run again.
     const isStartedAnew = seen !== undefined && seen.fence !== 0 && fence > seen.fence;
@@ -231,6 +241,8 @@ export class Commands {
       return;
     }
     if (this.#taking.has(commandId) || reason === CancelReason.CANCEL_REASON_FENCED) return;
+    // Its result may lie there. It is asked again, and otherwise whoever asks gives up by itself.
+    if (!this.#journal.isRead) return;
     const seen = this.#journal.find(commandId);
     if (seen?.result !== undefined) this.#sendResult(seen);
     else if (seen === undefined) {
@@ -241,7 +253,8 @@ export class Commands {
   }
 
   confirm({ messageId, received }: Ack): void {
-    if (!received) return;
+    // Not what was said while the journal could not be read, if another result was found there since.
+    if (!received || !this.#sentMs.has(messageId)) return;
     this.#deliver(messageId);
   }
 
@@ -313,6 +326,16 @@ export class Commands {
     this.#o.link().sendResult(refusalOf(command, new Refusal(`Refused: ${problem}.`)));
   }
 
+  /** It may have run in an earlier life of the agent, so nobody may take it for one that never did. */
+  #doubt({ commandId: id, fence }: Command): void {
+    const { metrics, logger } = this.#o;
+    const problem = this.diskProblem?.message ?? 'It has not been read yet.';
+    metrics.commands.inc({ end: commandEndName(CommandEnd.COMMAND_END_LOST) });
+    logger.warn({ command: id, problem }, 'command not run: whether it has run before cannot be read');
+    const error = `the agent did not run it now, and cannot read whether it has run before: ${problem}`;
+    this.#o.link().sendResult({ ...emptyResult(id, fence), end: CommandEnd.COMMAND_END_LOST, error });
+  }
+
   #tick(): void {
     const link = this.#o.link();
     for (const command of this.#running.values()) {
@@ -320,7 +343,8 @@ export class Commands {
       if (command.outageGraceMs > 0 && silent >= command.outageGraceMs) command.loseTouch(silent);
     }
     const now = this.#o.clock.monotonicMs();
-    if (this.diskProblem !== undefined && now - this.#triedDiskMs >= DISK_RETRY_MS) {
+    const isTryDue = this.diskProblem !== undefined && now - this.#triedDiskMs >= DISK_RETRY_MS;
+    if (isTryDue && !this.#isTryingDisk) {
       this.#triedDiskMs = now;
       void this.#tryDisk();
     }

@@ -61,6 +61,8 @@ export class Journal {
   #isClosed = false;
   /** What earlier lives left is known. Before, nothing may begin, and the file is left alone. */
   #isRead = false;
+  /** Seen by earlier lives of the agent, and not ended by them. */
+  #left: SeenCommand[] = [];
   #problem: Error | undefined;
 
   constructor(options: JournalOptions) {
@@ -77,6 +79,11 @@ export class Journal {
     return this.#problem;
   }
 
+  /** Whether it is known what earlier lives of the agent have seen. Before, nothing can be said of any command. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
   find(id: string): SeenCommand | undefined {
     return this.#commands.get(id);
   }
@@ -86,9 +93,10 @@ export class Journal {
     return [...this.#commands.values()].filter(({ result, isDelivered }) => result !== undefined && !isDelivered);
   }
 
-  /** Seen, and not ended: of the agent's life before this one, once it has just been opened. */
+  /** Left unended by an earlier life of the agent, and not ended since. What this life has begun is not among them. */
   unended(): SeenCommand[] {
-    return [...this.#commands.values()].filter(({ result, isDelivered }) => result === undefined && !isDelivered);
+    this.#left = this.#left.filter(isUnended);
+    return [...this.#left];
   }
 
   /**
@@ -99,12 +107,10 @@ export class Journal {
     await this.repair().catch(() => undefined);
   }
 
-  /** Tries again after a {@link problem}. Rejects while it lasts. True if what is there was read only now. */
-  async repair(): Promise<boolean> {
-    const wasRead = this.#isRead;
-    if (!wasRead) await this.#load();
+  /** Tries again after a {@link problem}. Rejects while it lasts. One at a time, or the file might be read twice. */
+  async repair(): Promise<void> {
+    if (!this.#isRead) await this.#load();
     await this.#append();
-    return !wasRead;
   }
 
   async #load(): Promise<void> {
@@ -122,6 +128,8 @@ export class Journal {
     }
     this.#isRead = true;
     for (const line of text.split('\n')) this.#read(line);
+    // Now, before anything of this life can be among them.
+    this.#left = [...this.#commands.values()].filter(isUnended);
     this.#keepBounds();
   }
 
@@ -253,6 +261,10 @@ export class Journal {
     this.#appended = 0;
     this.#isTorn = false;
   }
+}
+
+function isUnended({ result, isDelivered }: SeenCommand): boolean {
+  return result === undefined && !isDelivered;
 }
 
 function textOf(lines: readonly Line[]): string {
