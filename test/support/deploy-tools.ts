@@ -62,6 +62,9 @@ export const clusterImages: string | undefined = process.env['CLUSTER_IMAGES'] |
 /** The tag under which they have the images of the previous release beside those; undefined if they have none. */
 export const previousTag: string | undefined = process.env['CLUSTER_PREVIOUS_TAG'] || undefined;
 
+/** A storage class of that cluster whose volumes pods on several of its nodes may share; undefined if it has none, or but one node. */
+export const sharedClass: string | undefined = process.env['CLUSTER_SHARED_CLASS'] || undefined;
+
 /** Why no release can be run there; undefined if one can. */
 export const podsMissing: string | undefined =
   clusterMissing ??

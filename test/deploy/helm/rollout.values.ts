@@ -20,30 +20,36 @@ const mounts = [
   { name: 'last', mountPath: '/witness/last' },
 ];
 const env = [{ name: 'WITNESS_DIR', value: '/witness' }];
-/** They share a volume of one node. */
+/** They share a volume, which is one node's unless a class is named whose volumes several may share. */
 const label = { witness: 'shared' };
-const affinity = {
+const onOneNode = {
   podAffinity: {
     requiredDuringSchedulingIgnoredDuringExecution: [
       { topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: label } },
     ],
   },
 };
+/** The chart's own where there is none. */
+const affinityOf = (sharedClass: string | undefined) => (sharedClass === undefined ? onOneNode : {});
 /** For small nodes. */
 const resources = { requests: { cpu: '50m' } };
 
 const image = (role: string, tag: string) =>
   `${clusterImages === 'loaded' ? '' : `${clusterImages}/`}carrierarr-${role}:${tag}`;
 
-const claim = {
+const claim = (sharedClass: string | undefined) => ({
   apiVersion: 'v1',
   kind: 'PersistentVolumeClaim',
   metadata: { name: 'witness' },
-  spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '64Mi' } } },
-};
+  spec: {
+    accessModes: [sharedClass === undefined ? 'ReadWriteOnce' : 'ReadWriteMany'],
+    ...(sharedClass !== undefined && { storageClassName: sharedClass }),
+    resources: { requests: { storage: '64Mi' } },
+  },
+});
 
 /** A worker, in a pod that may do as little as the chart's. */
-const agent = (tag: string) => ({
+const agent = (tag: string, affinity: object) => ({
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name: AGENT },
@@ -93,26 +99,34 @@ const agent = (tag: string) => ({
   },
 });
 
-/** `tag`: the version of the images. Without an agent nothing serves any, and nothing is said of them: an older chart may not know them. */
-export const rolloutValues = ({ tag, hasAgent }: { tag: string; hasAgent: boolean }) => ({
+export interface RolloutOptions {
+  /** The version of the images. */
+  tag: string;
+  /** Without one nothing serves agents, and nothing is said of them: an older chart may not know them. */
+  hasAgent: boolean;
+  /** Storage class of volumes that pods on several nodes may share; without it all that share one are on one node. */
+  sharedClass?: string | undefined;
+}
+
+export const rolloutValues = ({ tag, hasAgent, sharedClass }: RolloutOptions) => ({
   image: { registry: clusterImages === 'loaded' ? '' : clusterImages, tag },
   gateway: { service: { type: 'NodePort' }, resources },
   runner: {
     script: { existingConfigMap: 'witness', key: 'witness.sh' },
     config: { commandTimeoutMax: '2m' },
     podLabels: label,
-    affinity,
+    affinity: affinityOf(sharedClass),
     extraEnv: env,
     extraVolumes: volumes,
     extraVolumeMounts: mounts,
     resources,
   },
   monitor: { resources },
-  redis: { bundled: { resources } },
+  redis: { bundled: { resources, ...(sharedClass !== undefined && { persistence: { storageClass: sharedClass } }) } },
   ...(hasAgent && {
     agents: { grpc: { enabled: true, tls: { atProxy: true }, tokens: { existingSecret: AGENTS_SECRET } } },
   }),
   // The witness knows no `status`.
   tests: { command: ['exit', 'helm-test', '0'] },
-  extraManifests: [claim, ...(hasAgent ? [agent(tag)] : [])],
+  extraManifests: [claim(sharedClass), ...(hasAgent ? [agent(tag, affinityOf(sharedClass))] : [])],
 });

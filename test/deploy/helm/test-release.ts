@@ -25,6 +25,8 @@ export interface ReleaseOptions {
   /** Tag of the images. */
   tag?: string;
   hasAgent?: boolean;
+  /** Storage class of its volumes, if pods on several nodes may share one; else they are on one node. */
+  sharedClass?: string | undefined;
 }
 
 /** The version that images of this checkout have as tag. */
