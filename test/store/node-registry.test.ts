@@ -6,7 +6,7 @@ import {
   NodeLookup,
   NodeRegistry,
 } from '@carrierarr/store';
-import { Keys, type NodeRegistration, type NodeStatusRecord } from '@carrierarr/protocol';
+import { Keys, type NodeHeartbeat, type NodeRegistration, type NodeStatusRecord } from '@carrierarr/protocol';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startRedis, type TestRedis } from '../support/redis.js';
@@ -40,6 +40,10 @@ function status(overrides: Partial<NodeStatusRecord> = {}): NodeStatusRecord {
     ...{ draining: false, received_ms: 1 },
     ...overrides,
   };
+}
+
+function heartbeat(overrides: Partial<NodeHeartbeat> = {}): NodeHeartbeat {
+  return { status: 'healthy', services: {}, gpus: [], models_loaded: [], received_ms: 5, ...overrides };
 }
 
 async function known() {
@@ -173,6 +177,103 @@ describe('a goodbye', () => {
   });
 });
 
+describe('what a node said by AMQP before it left', () => {
+  const register = async (said_ms?: number) =>
+    (await registry().register('i-1', registration({ ...(said_ms !== undefined && { said_ms }) }), 'amqp')).kind;
+  const beat = (said_ms?: number) =>
+    registry().amqpBeat('i-1', heartbeat({ ...(said_ms !== undefined && { said_ms }) }));
+  const names = async () => [...(await known()).nodes.keys()];
+
+  it('does not bring it back when it is heard after that, by its own clock', async () => {
+    // A clock that is far off: it compares with nothing but itself.
+    await register(1_000);
+    expect(await registry().deregister('i-1', 5_000)).toBe('removed');
+    expect(await beat(4_999)).toBe('outdated');
+    expect(await beat(5_000)).toBe('outdated');
+    expect(await register(4_999)).toBe('outdated');
+    expect(await names()).toEqual([]);
+    expect(await beat(5_001)).toBe('ok');
+    // Known again, and still no registration but a newer one counts.
+    expect(await register(4_999)).toBe('outdated');
+    expect((await known()).find('i-1')?.registration).toBeUndefined();
+    expect(await register(5_002)).toBe('registered');
+    expect(await beat(5_003)).toBe('ok');
+  });
+
+  it('also when nothing was known of it, as when the word that it goes is read first', async () => {
+    expect(await registry().deregister('i-1', 5_000)).toBe('unknown');
+    expect(await registry().deregister('i-1', 4_000)).toBe('unknown');
+    expect([await register(4_500), await beat(4_500)]).toEqual(['outdated', 'outdated']);
+    expect(await names()).toEqual([]);
+  });
+
+  it('does not keep out an agent that is back within the second in which it left, if it tells only seconds', async () => {
+    await register(1_000);
+    await registry().deregister('i-1', 5_000);
+    expect(await register(5_000)).toBe('registered');
+    expect(await beat(5_000)).toBe('ok');
+  });
+
+  it('is told by what it said last, if it left over its stream, and exactly once it says so by AMQP', async () => {
+    await register(1_000);
+    await beat(2_000);
+    const { fence } = await open('i-1');
+    await registry().goodbye('i-1', fence);
+    expect([await register(1_999), await beat(2_000), await beat(3_000)]).toEqual(['outdated', 'outdated', 'outdated']);
+    expect(await names()).toEqual([]);
+    expect(await registry().deregister('i-1', 5_000)).toBe('unknown');
+    expect([await register(4_999), await beat(4_999)]).toEqual(['outdated', 'outdated']);
+    expect(await names()).toEqual([]);
+    expect(await beat(5_001)).toBe('ok');
+  });
+
+  it('does not keep out an agent that registers after a goodbye', async () => {
+    await register(1_000);
+    const { fence } = await open('i-1');
+    await registry().goodbye('i-1', fence);
+    expect(await beat(1_500)).toBe('outdated');
+    expect(await register(6_000)).toBe('registered');
+    expect(await beat(6_001)).toBe('ok');
+  });
+
+  it('without times brings back who registers, and no heartbeat until that it left is forgotten', async () => {
+    await register();
+    await registry().deregister('i-1');
+    expect(await beat()).toBe('outdated');
+    expect(await register()).toBe('registered');
+    expect(await beat()).toBe('ok');
+    await registry().deregister('i-1');
+    const leftMs = Number(await connection.zscore(keys.nodesLeft(), 'i-1'));
+    await connection.zadd(keys.nodesLeft(), leftMs - 600_000, 'i-1');
+    expect(await beat()).toBe('ok');
+  });
+
+  it('is judged without times where an earlier release wrote that it left', async () => {
+    await connection.zadd(keys.nodesLeft(), Date.now(), 'i-1');
+    expect(await beat(5_000)).toBe('outdated');
+    expect(await register(5_001)).toBe('registered');
+    expect(await beat(5_002)).toBe('ok');
+  });
+
+  it('is taken by the time of each node, of many that left at once', async () => {
+    await Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map((name, i) => registry().deregister(name, 1_000 * (i + 1))));
+    await connection.zadd(keys.nodesLeft(), 7, 'a', 7, 'a\n=1', 7, 'ab\n=2');
+    const at = await connection.zscore(keys.nodesLeft(), 'b');
+    for (const name of ['c', 'd', 'e', 'f']) await connection.zadd(keys.nodesLeft(), at!, name, at!, `${name}\n=9000`);
+    expect(await registry().amqpBeat('b', heartbeat({ said_ms: 2_000 }))).toBe('outdated');
+    expect(await registry().amqpBeat('b', heartbeat({ said_ms: 2_001 }))).toBe('ok');
+    expect(await registry().amqpBeat('a', heartbeat({ said_ms: 1 }))).toBe('ok');
+  });
+
+  it('says nothing against a node whose stored words cannot be read', async () => {
+    await register(1_000);
+    await connection.hset(keys.nodePart('registration:amqp'), 'i-1', '{"said_ms":');
+    await connection.hset(keys.nodePart('heartbeat'), 'i-1', '7');
+    expect(await registry().deregister('i-1')).toBe('removed');
+    expect(await register(1)).toBe('registered');
+  });
+});
+
 describe('the view', () => {
   it('brings itself up to date by what changed, heartbeats and removals included', async () => {
     const view = follow();
@@ -195,11 +296,11 @@ describe('the view', () => {
 
   it('remembers of nodes that signed off only so many, and not for ever', async () => {
     const nowMs = Date.now();
-    const many = Array.from({ length: 30_010 }, (_, i) => [nowMs - 100_000 + i, `old-${i}`]).flat();
+    const many = Array.from({ length: 60_010 }, (_, i) => [nowMs - 100_000 + i, `old-${i}`]).flat();
     await connection.zadd(keys.nodesLeft(), ...many);
     await registry().register('b', registration(), 'amqp');
     expect(await registry().deregister('b')).toBe('removed');
-    expect(await connection.zcard(keys.nodesLeft())).toBe(30_000);
+    expect(await connection.zcard(keys.nodesLeft())).toBe(60_000);
     // The oldest have gone.
     expect(await connection.zscore(keys.nodesLeft(), 'old-0')).toBeNull();
     expect(await connection.zscore(keys.nodesLeft(), 'b')).not.toBeNull();
@@ -258,8 +359,7 @@ describe('listening', () => {
 describe('heartbeats', () => {
   it('come by gRPC only from nodes that are known, and by RabbitMQ also make a node known', async () => {
     expect(await registry().beat('a')).toBe(false);
-    const heartbeat = { status: 'degraded', services: {}, gpus: [], models_loaded: [], received_ms: 5 } as const;
-    expect(await registry().amqpBeat('a', { ...heartbeat, services: {}, gpus: [], models_loaded: [] })).toBe(true);
+    expect(await registry().amqpBeat('a', heartbeat({ status: 'degraded' }))).toBe('ok');
     expect(await registry().beat('a')).toBe(true);
     expect((await known()).find('a')).toMatchObject({ heartbeat: { status: 'degraded' } });
   });

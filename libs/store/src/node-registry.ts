@@ -23,6 +23,11 @@ const REMOVALS_MAX = 50_000;
 export const LISTENING_PAUSE_MS = 10_000;
 
 export type RegisterAnswer = { kind: 'registered'; key: string; name: string } | { kind: 'full'; nodes: number };
+/** It is older than the word of the same node that it goes. */
+export interface OutdatedAnswer {
+  kind: 'outdated';
+  key: string;
+}
 export type OpenStreamAnswer =
   | { kind: 'open'; key: string; name: string; fence: number }
   | { kind: 'full'; nodes: number };
@@ -68,14 +73,26 @@ export class NodeRegistry {
 
   /**
    * Takes a registration. `name` is the host name by gRPC, and by AMQP whatever the agent calls itself. With an instance
-   * id that is the node's key; what was known under the host name alone becomes part of it.
+   * id that is the node's key; what was known under the host name alone becomes part of it. Only one by AMQP may be outdated:
+   * a call of gRPC is made by an agent that is there.
    */
-  async register(name: string, registration: NodeRegistration, channel: NodeChannel): Promise<RegisterAnswer> {
+  async register(name: string, registration: NodeRegistration, channel: 'grpc'): Promise<RegisterAnswer>;
+  async register(
+    name: string,
+    registration: NodeRegistration,
+    channel: NodeChannel,
+  ): Promise<RegisterAnswer | OutdatedAnswer>;
+  async register(
+    name: string,
+    registration: NodeRegistration,
+    channel: NodeChannel,
+  ): Promise<RegisterAnswer | OutdatedAnswer> {
     const [what, first, shown] = await this.#call('carrierarrRegister', [
       ...[name, registration.instance_id, JSON.stringify(registration), channel],
-      ...[this.#nodesMax, NAME_HELD_MS],
+      ...[this.#nodesMax, NAME_HELD_MS, registration.said_ms ?? ''],
     ]);
     if (what === 'full') return { kind: 'full', nodes: Number(first) };
+    if (what === 'outdated') return { kind: 'outdated', key: String(first) };
     return { kind: 'registered', key: String(first), name: String(shown) };
   }
 
@@ -117,14 +134,21 @@ export class NodeRegistry {
     return (await this.#call('carrierarrBeatGrpc', [name]))[0] === 'ok';
   }
 
-  /** A heartbeat by AMQP, also of a node that is not known yet. False if there are too many nodes. */
-  async amqpBeat(name: string, heartbeat: NodeHeartbeat): Promise<boolean> {
-    return (await this.#call('carrierarrBeatAmqp', [name, JSON.stringify(heartbeat), this.#nodesMax]))[0] === 'ok';
+  /**
+   * A heartbeat by AMQP, also of a node that is not known yet. `full`: there are too many nodes. `outdated`: the node said
+   * that it goes, and may have said this before.
+   */
+  async amqpBeat(name: string, heartbeat: NodeHeartbeat): Promise<'ok' | 'full' | 'outdated'> {
+    return (
+      await this.#call('carrierarrBeatAmqp', [
+        ...[name, JSON.stringify(heartbeat), this.#nodesMax, heartbeat.said_ms ?? ''],
+      ])
+    )[0] as 'ok';
   }
 
   /**
    * It said by AMQP that it goes; `saidMs` is when, by its own clock. `kept`: it still has a stream. `outdated`: it has
-   * registered anew since.
+   * registered anew since. Also of an unknown node it is remembered: what it said before may come later.
    */
   async deregister(name: string, saidMs?: number): Promise<'removed' | 'kept' | 'outdated' | 'unknown'> {
     return (await this.#call('carrierarrDeregister', [name, saidMs ?? '']))[0] as 'removed';

@@ -115,9 +115,21 @@ describe('a heartbeat', () => {
   });
 
   it('may leave out everything but who and how', () => {
-    expect(heartbeat({ services: null, resources: null, timestamp: 7 })).toMatchObject({
+    expect(heartbeat({ services: null, resources: null })).toMatchObject({
       heartbeat: { status: 'healthy', services: {}, gpus: [], models_loaded: [] },
     });
+  });
+
+  it.each([
+    ['2025-01-01T00:00:00.5Z', NOW_MS + 500],
+    [7, 7_000],
+    ['yesterday', undefined],
+    [{}, undefined],
+    [null, undefined],
+    [-1, undefined],
+  ])('at %j says when that was by the clock of its agent, if it can be read', (timestamp, saidMs) => {
+    const decoded = heartbeat({ timestamp });
+    expect(decoded.kind === 'heartbeat' && decoded.heartbeat.said_ms).toBe(saidMs);
   });
 });
 

@@ -132,6 +132,23 @@ describe.skipIf(missing !== undefined)(`agents over RabbitMQ${missing ? ` (${mis
     await until('it to be gone', async () => (await nodes()).find('i-0000000b') === undefined);
   });
 
+  it('do not come back by what they said before they left', async () => {
+    const m1 = await read('m1');
+    await reading(m1);
+    register('i-0000000b', { timestamp: '2025-01-01T00:00:08Z' });
+    deregister('i-0000000b', { timestamp: '2025-01-01T00:00:10Z' });
+    register('i-0000000b', { timestamp: '2025-01-01T00:00:09Z' });
+    register('i-0000000c');
+    await until('the last one to be known', async () => (await nodes()).find('i-0000000c'));
+    beat('i-0000000b', { timestamp: '2025-01-01T00:00:09.5Z' });
+    await until('it to be counted', async () => (await m1.counted('heartbeat', 'outdated')) === 1);
+    expect(await m1.counted('registration', 'outdated')).toBe(1);
+    expect((await nodes()).find('i-0000000b')).toBeUndefined();
+    register('i-0000000b', { timestamp: '2025-01-01T00:00:11Z' });
+    beat('i-0000000b', { timestamp: '2025-01-01T00:00:12Z' });
+    await until('it to be back', async () => (await nodes()).find('i-0000000b')?.heartbeat);
+  });
+
   it('drops what cannot be read, once, and says what it was now and then', async () => {
     const m1 = await read('m1');
     await reading(m1);

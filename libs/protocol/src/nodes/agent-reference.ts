@@ -155,8 +155,8 @@ Bodies are JSON (\`application/json\`, persistent). Unknown fields are ignored. 
 machine can have counts as the nearest that one can. What cannot be read is rejected without being queued again, and counted
 in \`carrierarr_monitor_rabbitmq_messages_total\`.
 
-${bodySection('Registration', `When an agent starts and ends, to \`${AGENT_EXCHANGES.registration.name}\`. A \`deregister\` that is older than the last \`register\` is passed over.`, registration, REGISTRATION)}
-${bodySection('Heartbeat', `Every 30 s, to \`${AGENT_EXCHANGES.heartbeat.name}\`.`, heartbeat, HEARTBEAT)}`;
+${bodySection('Registration', `When an agent starts and ends, to \`${AGENT_EXCHANGES.registration.name}\`. A \`deregister\` that is older than the last \`register\` is passed over, and so is a \`register\` that is older than the last \`deregister\`.`, registration, REGISTRATION)}
+${bodySection('Heartbeat', `Every 30 s, to \`${AGENT_EXCHANGES.heartbeat.name}\`. One that is not newer than the last \`deregister\` does not bring the node back.`, heartbeat, HEARTBEAT)}`;
 }
 
 function bodySection(title: string, about: string, schema: JsonSchema | undefined, example: object): string {

@@ -115,6 +115,8 @@ export const nodeHeartbeatSchema = z.object({
   gpus: nodeStatusSchema.shape.gpus,
   models_loaded: z.array(z.string()).default([]),
   received_ms: z.number(),
+  /** As that of a registration. */
+  said_ms: nodeRegistrationSchema.shape.said_ms,
 });
 export type NodeHeartbeat = z.infer<typeof nodeHeartbeatSchema>;
 

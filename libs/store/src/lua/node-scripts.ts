@@ -11,8 +11,8 @@ export const NODE_SCRIPT_KEYS = 13;
 
 /** How long it is remembered that a node said that it goes, ms. An agent that is upgraded is back before. */
 export const LEFT_KEPT_MS = 600_000;
-/** Names and keys of such nodes that are remembered; the ones that left first go. Up to three each. */
-const LEFT_MAX = 30_000;
+/** Names and keys of such nodes, with when they said so, that are remembered; the ones that left first go. Up to six each. */
+const LEFT_MAX = 60_000;
 
 const PREAMBLE = `${NOW}
 local K_NODES, K_ALIASES, K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -66,12 +66,54 @@ local function drop(key)
   redis.call('ZADD', K_REMOVED, nextVersion(), key)
 end
 
--- Called so by itself, it says that it goes.
-local function leave(key, name)
+-- K_LEFT has names by when they left, by Redis' clock. When that was by the agent's clock is in a second member of the same
+-- score, since earlier releases read the first: the name, a line feed, which no name has, '=' and that time; or '>' and
+-- what is known to be no later, if it did not tell. Nil if it is not remembered that it left.
+local function leftOf(name)
+  local at = redis.call('ZSCORE', K_LEFT, name)
+  if not at or now - tonumber(at) >= ${LEFT_KEPT_MS} then return nil end
+  local left = {at = at, isExact = false}
+  local start = name .. '\\n'
+  for _, each in ipairs(redis.call('ZRANGEBYSCORE', K_LEFT, at, at)) do
+    if string.sub(each, 1, #start) == start then
+      local said = tonumber(string.sub(each, #start + 2))
+      if said and (not left.said or said > left.said) then
+        left.said, left.isExact = said, string.sub(each, #start + 1, #start + 1) == '='
+      end
+    end
+  end
+  return left
+end
+
+local function rememberLeft(names, at, said, isExact)
   redis.call('ZREMRANGEBYSCORE', K_LEFT, '-inf', int(now - ${LEFT_KEPT_MS}))
-  for _, each in ipairs({key, name, redis.call('HGET', K_NODES, key)}) do redis.call('ZADD', K_LEFT, int(now), each) end
+  for _, each in ipairs(names) do
+    redis.call('ZADD', K_LEFT, at, each)
+    if said then redis.call('ZADD', K_LEFT, at, each .. '\\n' .. (isExact and '=' or '>') .. int(said)) end
+  end
   redis.call('ZREMRANGEBYRANK', K_LEFT, 0, ${-LEFT_MAX - 1})
   redis.call('PEXPIRE', K_LEFT, ${LEFT_KEPT_MS})
+end
+
+-- By the agent's clock; nil if it told no time.
+local function saidIn(text)
+  local isRead, value = pcall(cjson.decode, text or '')
+  return isRead and type(value) == 'table' and tonumber(value.said_ms) or nil
+end
+
+-- When it said over AMQP what was taken last, by its own clock; nil if it told no time.
+local function lastSaid(key)
+  local last
+  for _, part in ipairs({K_REG_AMQP, K_BEAT}) do
+    local said = saidIn(redis.call('HGET', part, key))
+    if said and (not last or said > last) then last = said end
+  end
+  return last
+end
+
+-- Called so by itself, it says that it goes. By its own clock that is at 'said', if it told.
+local function leave(key, name, said)
+  rememberLeft({key, name, redis.call('HGET', K_NODES, key)}, int(now), said or lastSaid(key), said ~= nil)
   drop(key)
 end
 `;
@@ -80,13 +122,21 @@ const registryScript = (body: string) => PREAMBLE + body;
 
 /**
  * A: 1 name or '' · 2 instance id or '' · 3 registration · 4 'grpc' | 'amqp' · 5 most nodes · 6 how long a silent node
- * keeps its name, ms.
- * Returns {'registered', key, name} | {'full', n}.
+ * keeps its name, ms · 7 when it said so by its own clock, epoch ms, or ''.
+ * Returns {'registered', key, name} | {'full', n} | {'outdated', key}: by AMQP, and older than the word that it goes.
  */
 const REGISTER = registryScript(`
 local name, instance = A[1], A[2]
 if name == '' then name = instance end
 local key = instance ~= '' and instance or resolve(name)
+-- Several monitors read the queue, so what an agent said before it left may be heard after that. Time by time only: an agent
+-- that tells seconds may be back within the one in which it left.
+if A[4] == 'amqp' and A[7] ~= '' then
+  for _, each in ipairs({key, name}) do
+    local left = leftOf(each)
+    if left and left.said and tonumber(A[7]) < left.said then return {'outdated', key} end
+  end
+end
 if not admit(key, A[5]) then return {'full', int(redis.call('HLEN', K_NODES))} end
 if instance ~= '' and name ~= key and isKnown(name) then
   -- It was known by its host name alone so far: that node is this one.
@@ -172,9 +222,19 @@ redis.call('ZADD', K_SEEN_GRPC, int(now), key)
 return {'ok', key}
 `);
 
-/** A: 1 name · 2 heartbeat · 3 most nodes. Returns {'ok', key} | {'full', n}. */
+/**
+ * A: 1 name · 2 heartbeat · 3 most nodes · 4 when it said so by its own clock, epoch ms, or ''.
+ * Returns {'ok', key} | {'full', n} | {'outdated', key}: it has left, and this does not say that it is back.
+ */
 const BEAT_AMQP = registryScript(`
 local key = resolve(A[1])
+-- Heartbeats have a queue of their own, so one may be heard after the word that its node goes. Where times do not tell, it
+-- waits for a registration, or until that word is forgotten: agents register when they start.
+local left = not isKnown(key) and leftOf(key)
+if left then
+  local said = tonumber(A[4])
+  if not (said and left.isExact and said > left.said) then return {'outdated', key} end
+end
 if not admit(key, A[3]) then return {'full', int(redis.call('HLEN', K_NODES))} end
 redis.call('HSET', K_BEAT, key, A[2])
 redis.call('ZADD', K_SEEN_AMQP, int(now), key)
@@ -188,13 +248,16 @@ return {'ok', key}
  */
 const DEREGISTER = registryScript(`
 local key = resolve(A[1])
-if not isKnown(key) then return {'unknown'} end
--- Several monitors read the queue, so an agent that restarts may be heard in the wrong order.
-local registration = A[2] ~= '' and redis.call('HGET', K_REG_AMQP, key)
-if registration then
-  local said = tonumber(cjson.decode(registration).said_ms)
-  if said and said > tonumber(A[2]) then return {'outdated', key} end
+local said = tonumber(A[2])
+if not isKnown(key) then
+  -- It said so over its stream before, and now when; or what it said earlier is still to come.
+  local left = leftOf(key)
+  if not left or said then rememberLeft({key}, left and left.at or int(now), said, true) end
+  return {'unknown'}
 end
+-- Several monitors read the queue, so an agent that restarts may be heard in the wrong order.
+local registered = saidIn(redis.call('HGET', K_REG_AMQP, key))
+if said and registered and registered > said then return {'outdated', key} end
 local stream = redis.call('HGET', K_STREAMS, key)
 if stream and string.match(stream, '^%d+ %d+ ') then
   redis.call('HDEL', K_REG_AMQP, key)
@@ -203,7 +266,7 @@ if stream and string.match(stream, '^%d+ %d+ ') then
   changed(key)
   return {'kept', key}
 end
-leave(key, A[1])
+leave(key, A[1], said)
 return {'removed', key}
 `);
 

@@ -277,7 +277,7 @@ export class AgentQueues {
 function settle({ over }: Session, channel: Channel, message: ConsumeMessage, outcome: MessageOutcome): void {
   if (over.signal.aborted || outcome === 'given-back') return;
   try {
-    if (outcome === 'taken') channel.ack(message);
+    if (outcome === 'taken' || outcome === 'outdated') channel.ack(message);
     else channel.reject(message, false);
   } catch {
     // The channel has just closed: it is delivered again, and what it says is the same then.

@@ -49,6 +49,7 @@ export function decodeHeartbeat(body: Uint8Array, nowMs: number): Decoded {
   const read = parse(body, amqpHeartbeatSchema);
   if ('problem' in read) return { kind: 'malformed', problem: read.problem };
   const { node_id: node, status, services, resources } = read.value;
+  const saidMs = timeOf(read.value.timestamp);
   return {
     kind: 'heartbeat',
     node,
@@ -75,6 +76,7 @@ export function decodeHeartbeat(body: Uint8Array, nowMs: number): Decoded {
       })),
       models_loaded: resources?.models_loaded ?? [],
       received_ms: nowMs,
+      ...(saidMs !== undefined && { said_ms: saidMs }),
     },
   };
 }

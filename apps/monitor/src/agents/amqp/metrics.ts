@@ -2,7 +2,7 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 
 /** What became of a message. `given-back` ones are delivered again, to whichever monitor reads then. */
-export const OUTCOMES = ['taken', 'malformed', 'refused', 'failed', 'given-back'] as const;
+export const OUTCOMES = ['taken', 'outdated', 'malformed', 'refused', 'failed', 'given-back'] as const;
 export type MessageOutcome = (typeof OUTCOMES)[number];
 
 export type AmqpMetrics = ReturnType<typeof createAmqpMetrics>;
@@ -18,8 +18,9 @@ export function createAmqpMetrics(registry: Registry) {
     messages: new Counter({
       name: 'carrierarr_monitor_rabbitmq_messages_total',
       help:
-        'Messages of agents by queue and outcome: taken; malformed; refused (too many nodes); failed (the registry could ' +
-        'never be written with it); given-back (the connection or this monitor ended first).',
+        'Messages of agents by queue and outcome: taken; outdated (read after what the same agent said later); malformed; ' +
+        'refused (too many nodes); failed (the registry could never be written with it); given-back (the connection or ' +
+        'this monitor ended first).',
       labelNames: ['queue', 'outcome'],
       registers,
     }),

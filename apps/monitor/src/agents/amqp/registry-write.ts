@@ -26,6 +26,8 @@ export interface RegistryWriteOptions {
 
 export type WriteAnswer =
   | { kind: 'taken' }
+  /** Its agent has said since that it goes, or that it is back. */
+  | { kind: 'outdated' }
   /** There are as many nodes as are allowed. */
   | { kind: 'refused' }
   | { kind: 'failed'; error: Error }
@@ -42,7 +44,7 @@ export async function writeToRegistry(
   for (let attempt = 0; ; attempt += 1) {
     if (signal.aborted) return { kind: 'given-back' };
     try {
-      return { kind: (await write(message, registry)) ? 'taken' : 'refused' };
+      return { kind: await write(message, registry) };
     } catch (cause) {
       const error = cause instanceof Error ? cause : new Error(String(cause));
       if (isErrorAnswer(error)) errorAnswers += 1;
@@ -53,17 +55,18 @@ export async function writeToRegistry(
   }
 }
 
-async function write(message: AgentMessage, registry: AmqpRegistry): Promise<boolean> {
+async function write(message: AgentMessage, registry: AmqpRegistry): Promise<'taken' | 'outdated' | 'refused'> {
   switch (message.kind) {
     case 'register':
-      return (await registry.register(message.node, message.registration, 'amqp')).kind === 'registered';
+      return OUTCOME_OF[(await registry.register(message.node, message.registration, 'amqp')).kind];
     case 'deregister':
-      await registry.deregister(message.node, message.saidMs);
-      return true;
+      return (await registry.deregister(message.node, message.saidMs)) === 'outdated' ? 'outdated' : 'taken';
     case 'heartbeat':
-      return registry.amqpBeat(message.node, message.heartbeat);
+      return OUTCOME_OF[await registry.amqpBeat(message.node, message.heartbeat)];
   }
 }
+
+const OUTCOME_OF = { registered: 'taken', ok: 'taken', outdated: 'outdated', full: 'refused' } as const;
 
 /** What Redis says when it cannot write now, whatever is written. */
 const PASSING = /^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|MISCONF|OOM|BUSY|UNBLOCKED)\b/;
