@@ -1,11 +1,13 @@
 import { once } from 'node:events';
+import { Writable } from 'node:stream';
 import { AGENT_EXCHANGES, amqpHeartbeatSchema, amqpRegistrationSchema } from '@carrierarr/protocol';
-import { type Clock, systemClock } from '@carrierarr/platform';
+import { type Clock, createLogger, createMetrics, Readiness, systemClock } from '@carrierarr/platform';
 import type { ConfirmChannel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { amqpUrl } from '../../apps/agent/src/amqp/publisher.js';
+import { AmqpPublisher, amqpUrl } from '../../apps/agent/src/amqp/publisher.js';
 import { BROKER_START_MS, noRabbitMq, startRabbitMq, type TestRabbitMq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
+import { createAgentMetrics } from '../../apps/agent/src/metrics.js';
 import { endAgents, startAgent } from './support/agent-process.js';
 import { TestControlPlane } from './support/control-plane.js';
 import { endServers, startServer } from './support/http-server.js';
@@ -177,23 +179,76 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
     expect(agent.logs()).not.toContain('no heartbeats over RabbitMQ');
   });
 
-  it('goes by its instance id once it knows that, and by its host name no more', async () => {
-    await declare();
+  /** An agent whose cloud answers only later. */
+  async function startUnidentified() {
     let isThere = false;
     const imds = await startServer((request, response) => {
       if (!isThere) return void response.writeHead(503).end();
       const isKnown = request.method === 'PUT' || request.url?.endsWith('/instance-id');
       return void response.writeHead(isKnown ? 200 : 404).end('i-late');
     });
-    await startAgent({ flags: ['--rabbitmq-url', broker.url, '--metadata', 'ec2', '--metadata-url', imds.url] });
+    const agent = await startAgent({
+      flags: ['--rabbitmq-url', broker.url, '--metadata', 'ec2', '--metadata-url', imds.url],
+    });
     await until('a heartbeat', () => bodies('').length > 0);
     expect(bodies('register')).toMatchObject([{ node_id: 'node-1' }]);
-    isThere = true;
+    return {
+      agent,
+      identify: () => {
+        isThere = true;
+      },
+    };
+  }
+
+  it('goes by its instance id once it knows that, and by its host name no more', async () => {
+    await declare();
+    const { identify } = await startUnidentified();
+    identify();
     // It is asked again within 12 s.
     await until('the new registration', () => bodies('register').length > 1, 25_000);
     expect(bodies('deregister')).toMatchObject([{ node_id: 'node-1' }]);
     expect(bodies('register').at(-1)).toMatchObject({ node_id: 'i-late' });
   }, 60_000);
+
+  it('deregisters its host name once it can, if nothing could be said when it learnt its instance id', async () => {
+    await declare();
+    const { agent, identify } = await startUnidentified();
+    for (const { name } of [AGENT_EXCHANGES.registration, AGENT_EXCHANGES.heartbeat])
+      await channel.deleteExchange(name);
+    received.length = 0;
+    identify();
+    await until('its instance id', () => agent.logs().includes('i-late'), 25_000);
+    await until('a failure', () => agent.logs().includes('no heartbeats over RabbitMQ'));
+    await declare();
+    await until('the end of the former name', () => bodies('deregister').length > 0, 40_000);
+    await until('the new registration', () => bodies('register').length > 0, 40_000);
+    expect(bodies('deregister')[0]).toMatchObject({ node_id: 'node-1' });
+    expect(bodies('register').every((body) => body['node_id'] === 'i-late')).toBe(true);
+  }, 120_000);
+
+  it('sends no heartbeat behind the word that it goes', async () => {
+    await declare();
+    const looks: (() => void)[] = [];
+    const publisher = new AmqpPublisher({
+      ...{ url: broker.url, vhost: 'agents', readiness: new Readiness(), clock: systemClock },
+      registration: (action) => Promise.resolve({ action, node_id: 'i-1' }),
+      heartbeat: () => new Promise((resolve) => looks.push(() => resolve({ node_id: 'i-1' }))),
+      metrics: createAgentMetrics(createMetrics({ program: 'agent', version: 'test', hasProcessMetrics: false }), {
+        ...{ running: () => 0, idleSeconds: () => 0, undelivered: () => 0, spoolBytes: () => 0 },
+      }),
+      logger: createLogger({ program: 'test', level: 'silent', destination: new Writable() }),
+    });
+    publisher.start();
+    await until('a look at the machine', () => looks.length > 0);
+    const stopping = publisher.stop();
+    await until('the deregistration', () => bodies('deregister').length === 1);
+    looks[0]?.();
+    await stopping;
+    // What was published before this one has come by then.
+    channel.publish(AGENT_EXCHANGES.heartbeat.name, '', Buffer.from('{"node_id":"last"}'));
+    await until('the last message', () => bodies('').some((body) => body['node_id'] === 'last'));
+    expect(bodies('')).toEqual([{ node_id: 'last' }]);
+  });
 
   it('waits for exchanges that are not there yet, and declares none', async () => {
     const agent = await start();

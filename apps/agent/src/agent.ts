@@ -135,6 +135,10 @@ export function createAgent(options: AgentOptions): Agent {
     };
   }
 
+  async function amqpBody(action: 'register' | 'deregister', who: Identity): Promise<Record<string, unknown>> {
+    return amqpRegistration(action, who, type, await collector.look(), clock.now());
+  }
+
   async function applyConfig(update: ConfigUpdate): Promise<void> {
     control?.setIntervals({
       heartbeatMs: update.heartbeatIntervalSec * 1000,
@@ -167,16 +171,16 @@ export function createAgent(options: AgentOptions): Agent {
   }
 
   /** The cloud answers at last: whoever knows this node hears who it is. */
-  async function identified(cloud: Cloud, found: CloudIdentity): Promise<void> {
+  function identified(cloud: Cloud, found: CloudIdentity): void {
     watchInterruptions(cloud);
-    const late = identityOf(config, found);
-    // A control plane joins both names. Over RabbitMQ alone nothing does, so what goes by the first one is to go.
-    const isRenamed = config.controlPlane.length === 0 && late.instanceId !== identity.instanceId;
-    if (isRenamed) await publisher?.deregister();
-    identity = late;
+    const former = identity;
+    identity = identityOf(config, found);
     logIdentity(logger, identity);
     control?.registerAgain();
-    publisher?.registerAgain();
+    // A control plane joins both names. Over RabbitMQ alone nothing does, so what goes by the first one is to go.
+    const isRenamed = config.controlPlane.length === 0 && former.instanceId !== identity.instanceId;
+    if (isRenamed) publisher?.rename(() => amqpBody('deregister', former));
+    else publisher?.registerAgain();
   }
 
   async function powerOff(idleMs: number): Promise<void> {
@@ -224,7 +228,7 @@ export function createAgent(options: AgentOptions): Agent {
       await commands.start();
       if (found !== undefined) watchInterruptions(cloud);
       else if (cloud !== undefined) {
-        const onFound = (late: CloudIdentity): void => void identified(cloud, late);
+        const onFound = (late: CloudIdentity): void => identified(cloud, late);
         search = new IdentitySearch({ ask: () => cloud.identity(), onFound, clock, logger });
         search.start();
       }
@@ -244,7 +248,7 @@ export function createAgent(options: AgentOptions): Agent {
       if (config.rabbitmqUrl !== null) {
         publisher = new AmqpPublisher({
           ...{ url: config.rabbitmqUrl, vhost: config.rabbitmqVhost, readiness, metrics, clock, logger },
-          registration: async (action) => amqpRegistration(action, identity, type, await collector.look(), clock.now()),
+          registration: (action) => amqpBody(action, identity),
           heartbeat: async () => heartbeatBodyOf(await collector.look(), facts()),
         });
         publisher.start();

@@ -11,14 +11,16 @@ import { backoffMs, type Clock, type Logger, type Readiness, type Timer } from '
 import { type ChannelModel, type ConfirmChannel, connect, type Message } from 'amqplib';
 import type { AgentMetrics } from '../metrics.js';
 
+type Body = Record<string, unknown>;
+
 export interface PublisherOptions {
   /** With user and password. */
   url: string;
   /** Used if the URL names none. */
   vhost: string;
   /** Bodies, made when they are sent. */
-  registration: (action: 'register' | 'deregister') => Promise<Record<string, unknown>>;
-  heartbeat: () => Promise<Record<string, unknown>>;
+  registration: (action: 'register' | 'deregister') => Promise<Body>;
+  heartbeat: () => Promise<Body>;
   readiness: Readiness;
   metrics: AgentMetrics;
   clock: Clock;
@@ -34,7 +36,7 @@ const CONFIRM_WAIT_MS = 10_000;
 const CLOSE_WAIT_MS = 2_000;
 /** Between two registrations over one connection, half of it at random: agents that began together do not stay together. */
 export const REGISTER_EVERY_MS = 5 * 60_000;
-/** Of a registration that no queue took. */
+/** Of a registration, or the end of one, that no queue took. */
 const UNROUTABLE_RETRY = { baseMs: 2_000, capMs: 60_000 };
 const UNROUTABLE_RETRY_MS_MIN = 500;
 /** Of AMQP itself, s: a broker that is gone without a word is noticed after two of them. */
@@ -53,6 +55,8 @@ export class AmqpPublisher {
   /** When to register next, monotonic. */
   #registerMs = 0;
   #isRegistered = false;
+  /** Makes the deregistration of a former name, as long as that is not known to have been taken. */
+  #former: (() => Promise<Body>) | undefined;
   #unrouted = 0;
   /** By number: published so that it comes back if no queue takes it, and came back. */
   #numbered = 0;
@@ -71,17 +75,25 @@ export class AmqpPublisher {
 
   async stop(): Promise<void> {
     this.#isStopping = true;
-    await this.deregister();
+    await this.#within(CLOSE_WAIT_MS, this.#goodbye()).catch(() => undefined);
     this.#wake();
     await this.#within(CLOSE_WAIT_MS, this.#loop).catch(() => undefined);
   }
 
-  /** Says that the node goes, if there is a connection. Never rejects: the machine may be about to go. */
-  async deregister(): Promise<void> {
+  /** Says that the node goes, if there is a connection. */
+  async #goodbye(): Promise<void> {
     if (this.#channel === undefined) return;
-    const { registration } = this.#o;
-    const said = registration('deregister').then((body) => this.#publish(REGISTRATION, 'deregister', body));
-    await this.#within(CLOSE_WAIT_MS, said).catch(() => undefined);
+    const said = this.#o.registration('deregister').then((body) => this.#publish(REGISTRATION, 'deregister', body));
+    await Promise.all([said, this.#leave()]);
+  }
+
+  /**
+   * The node goes by another name from now on. The former one, which would be held for dead, is deregistered before it
+   * registers by that, and again until a queue has taken it. Happens once in the life of an agent.
+   */
+  rename(deregistration: () => Promise<Body>): void {
+    this.#former = deregistration;
+    this.registerAgain();
   }
 
   /** What is said of the node when it registers has changed. Without a connection the next one says it. */
@@ -142,7 +154,10 @@ export class AmqpPublisher {
       if (clock.monotonicMs() >= this.#registerMs && (await this.#register())) onGood();
       // Also of what nobody has registered: it is a sign of life.
       if (clock.monotonicMs() >= beatMs) {
-        await this.#publish(HEARTBEAT, '', await heartbeat());
+        const body = await heartbeat();
+        // Or it would come after the word that this node goes.
+        if (this.#isStopping) return 'stopped';
+        await this.#publish(HEARTBEAT, '', body);
         beatMs = clock.monotonicMs() + HEARTBEAT_MS;
       }
       const reason = await this.#pause(Math.max(0, Math.min(beatMs, this.#registerMs) - clock.monotonicMs()), over);
@@ -155,31 +170,46 @@ export class AmqpPublisher {
     const { registration, readiness, metrics, clock, logger, random = Math.random } = this.#o;
     // Before the body is made, of which some may change meanwhile.
     this.#registerMs = clock.monotonicMs() + REGISTER_EVERY_MS * (1 - random() / 2);
+    const isLeft = await this.#leave();
     const body = await registration('register');
     // Or it would come after the word that this node goes.
     if (this.#isStopping) return false;
-    if (await this.#publish(REGISTRATION, 'register', body)) {
+    const isTaken = await this.#publish(REGISTRATION, 'register', body);
+    const isNews = this.#unrouted === 0;
+    const delayMs = UNROUTABLE_RETRY_MS_MIN + backoffMs({ ...UNROUTABLE_RETRY, attempt: this.#unrouted, random });
+    if (isLeft && isTaken) this.#unrouted = 0;
+    else {
+      this.#unrouted += 1;
+      this.#registerMs = clock.monotonicMs() + delayMs;
+    }
+    if (isTaken) {
       if (!this.#isRegistered) logger.info('registered at RabbitMQ');
       this.#isRegistered = true;
-      this.#unrouted = 0;
       metrics.rabbitmqConnected.set(1);
       readiness.set(RABBITMQ_CHECK, true, 'registered');
       return true;
     }
     this.#isRegistered = false;
-    const delayMs = UNROUTABLE_RETRY_MS_MIN + backoffMs({ ...UNROUTABLE_RETRY, attempt: this.#unrouted, random });
-    this.#registerMs = clock.monotonicMs() + delayMs;
     metrics.rabbitmqConnected.set(0);
     metrics.unroutableRegistrations.inc();
     const problem = `no queue takes registrations from the exchange ${REGISTRATION}`;
     readiness.set(RABBITMQ_CHECK, false, problem);
     // Once, not for as long as it lasts.
-    if (this.#unrouted++ === 0) logger.warn({ delayMs }, `not registered at RabbitMQ: ${problem}; trying again`);
+    if (isNews) logger.warn({ delayMs }, `not registered at RabbitMQ: ${problem}; trying again`);
     return false;
   }
 
+  /** Deregisters a former name, if there is one. False: no queue took that. */
+  async #leave(): Promise<boolean> {
+    const former = this.#former;
+    if (former === undefined) return true;
+    if (!(await this.#publish(REGISTRATION, 'deregister', await former()))) return false;
+    this.#former = undefined;
+    return true;
+  }
+
   /** Resolves once the broker has it; false if it is a registration that no queue took. */
-  async #publish(exchange: string, key: string, body: Record<string, unknown>): Promise<boolean> {
+  async #publish(exchange: string, key: string, body: Body): Promise<boolean> {
     const channel = this.#channel;
     if (channel === undefined) throw new Error('there is no channel');
     const messageId = String(++this.#numbered);
