@@ -177,6 +177,42 @@ describe('a goodbye', () => {
   });
 });
 
+describe('a registration that is repeated by AMQP', () => {
+  const registeredMs = async () => (await known()).find('i-1')?.registration?.registered_ms;
+  const register = (registered_ms: number, more: Partial<NodeRegistration> = {}) =>
+    registry().register('i-1', registration({ registered_ms, ...more }), 'amqp');
+  const silentFor = (ms: number) => connection.zadd(keys.nodesSeen('amqp'), Date.now() - ms, 'i-1');
+
+  it('says what is now, of a node that has been there since the first', async () => {
+    await register(1_000, { region: 'eu', said_ms: 11 });
+    await silentFor(110_000);
+    await register(2_000, { region: 'us', said_ms: 12, features: [], labels: {} });
+    expect((await known()).find('i-1')?.registration).toEqual(
+      registration({ registered_ms: 1_000, region: 'us', said_ms: 12 }),
+    );
+  });
+
+  it('begins anew after a silence, or after the word that it goes', async () => {
+    await register(1_000);
+    await silentFor(130_000);
+    await register(2_000);
+    expect(await registeredMs()).toBe(2_000);
+    await registry().setLimits({ staleMs: 50_000, deadMs: 60_000 });
+    await silentFor(55_000);
+    await register(3_000);
+    expect(await registeredMs()).toBe(3_000);
+    await registry().deregister('i-1');
+    await register(4_000);
+    expect(await registeredMs()).toBe(4_000);
+  });
+
+  it('begins anew by gRPC, where agents do so when they connect', async () => {
+    await registry().register('i-1', registration({ registered_ms: 1_000 }), 'grpc');
+    await registry().register('i-1', registration({ registered_ms: 2_000 }), 'grpc');
+    expect(await registeredMs()).toBe(2_000);
+  });
+});
+
 describe('what a node said by AMQP before it left', () => {
   const register = async (said_ms?: number) =>
     (await registry().register('i-1', registration({ ...(said_ms !== undefined && { said_ms }) }), 'amqp')).kind;

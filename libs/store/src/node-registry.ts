@@ -11,6 +11,7 @@ import type {
   NodeRegistration,
   NodeStatusRecord,
 } from '@carrierarr/protocol';
+import { DEFAULT_LIVENESS_LIMITS } from './node-records.js';
 import { callScript, type RedisConnection, type ScriptName } from './connection.js';
 
 /** Most nodes that are known at once. */
@@ -74,7 +75,8 @@ export class NodeRegistry {
   /**
    * Takes a registration. `name` is the host name by gRPC, and by AMQP whatever the agent calls itself. With an instance
    * id that is the node's key; what was known under the host name alone becomes part of it. Only one by AMQP may be outdated:
-   * a call of gRPC is made by an agent that is there.
+   * a call of gRPC is made by an agent that is there. One that repeats by AMQP what it said, and was not silent meanwhile, keeps
+   * the `registered_ms` of before.
    */
   async register(name: string, registration: NodeRegistration, channel: 'grpc'): Promise<RegisterAnswer>;
   async register(
@@ -87,9 +89,10 @@ export class NodeRegistry {
     registration: NodeRegistration,
     channel: NodeChannel,
   ): Promise<RegisterAnswer | OutdatedAnswer> {
+    const { registered_ms, ...said } = registration;
     const [what, first, shown] = await this.#call('carrierarrRegister', [
-      ...[name, registration.instance_id, JSON.stringify(registration), channel],
-      ...[this.#nodesMax, NAME_HELD_MS, registration.said_ms ?? ''],
+      ...[name, said.instance_id, JSON.stringify(said), channel],
+      ...[this.#nodesMax, NAME_HELD_MS, said.said_ms ?? '', registered_ms, DEFAULT_LIVENESS_LIMITS.staleMs],
     ]);
     if (what === 'full') return { kind: 'full', nodes: Number(first) };
     if (what === 'outdated') return { kind: 'outdated', key: String(first) };

@@ -95,11 +95,15 @@ local function rememberLeft(names, at, said, isExact)
   redis.call('PEXPIRE', K_LEFT, ${LEFT_KEPT_MS})
 end
 
--- By the agent's clock; nil if it told no time.
-local function saidIn(text)
+local function numberIn(text, field)
   local isRead, value = pcall(cjson.decode, text or '')
-  return isRead and type(value) == 'table' and tonumber(value.said_ms) or nil
+  return isRead and type(value) == 'table' and tonumber(value[field]) or nil
 end
+
+-- By the agent's clock; nil if it told no time.
+local function saidIn(text) return numberIn(text, 'said_ms') end
+-- By Redis' clock.
+local function registeredMsIn(text) return numberIn(text, 'registered_ms') end
 
 -- When it said over AMQP what was taken last, by its own clock; nil if it told no time.
 local function lastSaid(key)
@@ -121,8 +125,9 @@ end
 const registryScript = (body: string) => PREAMBLE + body;
 
 /**
- * A: 1 name or '' · 2 instance id or '' · 3 registration · 4 'grpc' | 'amqp' · 5 most nodes · 6 how long a silent node
- * keeps its name, ms · 7 when it said so by its own clock, epoch ms, or ''.
+ * A: 1 name or '' · 2 instance id or '' · 3 registration without its registered_ms · 4 'grpc' | 'amqp' · 5 most nodes · 6 how long a silent node
+ * keeps its name, ms · 7 when it said so by its own clock, epoch ms, or '' · 8 registered_ms
+ * · 9 silence from which a node is stale if no monitor has said, ms.
  * Returns {'registered', key, name} | {'full', n} | {'outdated', key}: by AMQP, and older than the word that it goes.
  */
 const REGISTER = registryScript(`
@@ -151,6 +156,14 @@ if instance ~= '' and name ~= key and isKnown(name) then
   drop(name)
   redis.call('HSET', K_ALIASES, name, key)
 end
+local since = A[8]
+if A[4] == 'amqp' and isKnown(key) then
+  -- Agents repeat it while they live. One that was not silent has been there since the first.
+  local staleMs = string.match(redis.call('HGET', K_META, 'limits') or '', '^%d+') or A[9]
+  local before = registeredMsIn(redis.call('HGET', K_REG_AMQP, key))
+  if before and before < tonumber(since) and now - lastSeen(key) < tonumber(staleMs) then since = int(before) end
+end
+local registration = '{"registered_ms":' .. since .. ',' .. string.sub(A[3], 2)
 if A[4] == 'grpc' then
   local holder = redis.call('HGET', K_ALIASES, name)
   if not holder or holder == key or not isKnown(holder) or now - lastSeen(holder) >= tonumber(A[6]) then
@@ -161,10 +174,10 @@ if A[4] == 'grpc' then
     redis.call('HSET', K_ALIASES, name, key)
     redis.call('HSET', K_NODES, key, name)
   end
-  redis.call('HSET', K_REG_GRPC, key, A[3])
+  redis.call('HSET', K_REG_GRPC, key, registration)
   redis.call('ZADD', K_SEEN_GRPC, int(now), key)
 else
-  redis.call('HSET', K_REG_AMQP, key, A[3])
+  redis.call('HSET', K_REG_AMQP, key, registration)
   redis.call('ZADD', K_SEEN_AMQP, int(now), key)
 end
 changed(key)
