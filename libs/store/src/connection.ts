@@ -1,10 +1,11 @@
 /** Connections that know our scripts. */
 import type { Cluster, Redis } from 'ioredis';
 import { CONTROL_SCRIPTS } from './lua/control-scripts.js';
+import { MAIL_SCRIPTS } from './lua/mail-scripts.js';
 import { NODE_SCRIPTS } from './lua/node-scripts.js';
 import { COMMAND_SCRIPTS } from './lua/scripts.js';
 
-const SCRIPTS = { ...COMMAND_SCRIPTS, ...CONTROL_SCRIPTS, ...NODE_SCRIPTS };
+const SCRIPTS = { ...COMMAND_SCRIPTS, ...CONTROL_SCRIPTS, ...NODE_SCRIPTS, ...MAIL_SCRIPTS };
 
 /** A connection to one server, to Sentinel's master, or to a Cluster. */
 export type RedisConnection = Redis | Cluster;
