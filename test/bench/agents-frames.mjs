@@ -9,10 +9,8 @@
  * Writes JSON lines: `ready` when all streams are open, `counts` each second.
  */
 import { connect } from 'node:net';
-import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { loadPackageDefinition } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
+import { AgentControl, registrationOf, statusOf } from '../support/pretend-agent.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -27,12 +25,7 @@ const [, host, port] = /^(.+):(\d+)$/.exec(flags.address);
 const AT_ONCE = 50;
 const PING_EVERY_MS = 30_000;
 
-const definition = loadSync('ec2agent/v1/agent.proto', {
-  ...{ includeDirs: [resolve(import.meta.dirname, '../fixtures/agent-wire')], keepCase: true, longs: Number },
-  ...{ enums: String, defaults: false, oneofs: true },
-});
-const { Register, Connect, Heartbeat } = /** @type {any} */ (loadPackageDefinition(definition)).ec2agent.v1.AgentControl
-  .service;
+const { Register, Connect, Heartbeat } = AgentControl.service;
 const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));
@@ -79,25 +72,6 @@ function message(call, value) {
 }
 
 const counts = { open: 0, ended: 0, statuses: 0, beats: 0, answers: 0, failed: 0 };
-const running = { state: 'SERVICE_STATE_RUNNING', message: 'ok', uptime_seconds: 60 };
-
-function statusOf(n) {
-  return {
-    ...{ node_id: `bench-${n}`, nebula: running, k3s: running, ollama: running, liqo: running },
-    resources: {
-      cpu_percent: Math.random() * 100,
-      memory_used_mb: 8000,
-      memory_total_mb: 32000,
-      disk_used_mb: 1,
-      disk_total_mb: 2,
-    },
-    gpus: [
-      { index: 0, name: 'T4', memory_used_mb: 4000, memory_total_mb: 16000, utilization_percent: 5, temperature_c: 61 },
-    ],
-    loaded_models: [{ name: 'llama3:8b', size_bytes: 4_700_000_000, currently_loaded: true }],
-    ...{ uptime_seconds: Math.floor(performance.now() / 1000), idle_seconds: 42, health: 'HEALTH_STATE_HEALTHY' },
-  };
-}
 
 class PretendAgent {
   #socket;
@@ -123,8 +97,7 @@ class PretendAgent {
     });
     socket.write(PREFACE);
     const registered = new Promise((done) => (this.#registered = done));
-    const about = { node_id: `bench-${this.n}`, instance_id: `i-bench-${this.n}`, node_type: 'NODE_TYPE_GPU_WORKER' };
-    this.#call(Register, { ...about, capabilities: { has_gpu: true, gpu_count: 1 } });
+    this.#call(Register, registrationOf(this.n));
     await registered;
     const stream = this.#next();
     socket.write(frame(HEADERS, END_HEADERS, stream, headersOf.get(Connect.path)));

@@ -10,12 +10,11 @@
  *
  * Writes JSON lines: `ready` when all streams are open, `counts` each second, `ran` for each command that it began.
  */
-import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { credentials, loadPackageDefinition } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
+import { credentials } from '@grpc/grpc-js';
 import { connect as connectAmqp } from 'amqplib';
+import { AgentControl, registrationOf, statusOf } from './pretend-agent.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -35,37 +34,13 @@ const AMQP_CONNECT_MS = 10_000;
 /** How long an agent that was connected waits for the answer of the next monitor. */
 const AGAIN_REGISTER_MS = 5_000;
 
-const definition = loadSync('ec2agent/v1/agent.proto', {
-  ...{ includeDirs: [resolve(import.meta.dirname, '../fixtures/agent-wire')], keepCase: true, longs: Number },
-  ...{ enums: String, defaults: false, oneofs: true },
-});
-const { AgentControl } = /** @type {any} */ (loadPackageDefinition(definition)).ec2agent.v1;
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));
 
 const counts = { open: 0, opened: 0, ended: 0, commands: 0, repeated: 0, statuses: 0, failed: 0, brokers: 0 };
 const seen = new Set();
-const running = { state: 'SERVICE_STATE_RUNNING', message: 'ok', uptime_seconds: 60 };
 const again = () => sleep(Math.random() * AGAIN_MS_MAX);
-
-function statusOf(n) {
-  return {
-    ...{ node_id: `bench-${n}`, nebula: running, k3s: running, ollama: running, liqo: running },
-    resources: {
-      cpu_percent: Math.random() * 100,
-      memory_used_mb: 8000,
-      memory_total_mb: 32000,
-      disk_used_mb: 1,
-      disk_total_mb: 2,
-    },
-    gpus: [
-      { index: 0, name: 'T4', memory_used_mb: 4000, memory_total_mb: 16000, utilization_percent: 5, temperature_c: 61 },
-    ],
-    loaded_models: [{ name: 'llama3:8b', size_bytes: 4_700_000_000, currently_loaded: true }],
-    ...{ uptime_seconds: Math.floor(performance.now() / 1000), idle_seconds: 42, health: 'HEALTH_STATE_HEALTHY' },
-  };
-}
 
 /** What an agent says by gRPC. */
 class Streaming {
@@ -92,10 +67,7 @@ class Streaming {
       },
     });
     if (registers) {
-      const request = {
-        ...{ node_id: `bench-${this.n}`, instance_id: `i-bench-${this.n}`, node_type: 'NODE_TYPE_GPU_WORKER' },
-        capabilities: { has_gpu: true, gpu_count: 1 },
-      };
+      const request = registrationOf(this.n);
       await new Promise((done, reject) =>
         this.#client.Register(request, { deadline: Date.now() + registerMs }, (error) =>
           error ? reject(error) : done(),
