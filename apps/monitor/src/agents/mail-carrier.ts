@@ -6,7 +6,7 @@
 import type { Clock, Logger, Timer } from '@carrierarr/platform';
 import type { AgentRequest } from '@carrierarr/protocol';
 import { CancelReason } from '@carrierarr/protocol/agent-control';
-import type { AgentMail, CommandStore, OpenMail } from '@carrierarr/store';
+import type { AgentMail, CommandStore, Lease, OpenMail } from '@carrierarr/store';
 import { status as codes } from '@grpc/grpc-js';
 import type { AgentStream } from './agent-stream.js';
 import type { LocalStreams } from './local-streams.js';
@@ -47,6 +47,8 @@ class StreamState {
   readonly sentMs = new Map<string, number>();
   readonly running = new Map<string, { fence: number; round: number }>();
   readonly cancelled = new Map<string, { reason: 'kill' | 'fenced'; ms: number }>();
+  /** Of the last command that was sent: that of the next one, unless somebody gives the worker another meanwhile. */
+  target: string | undefined;
   constructor(readonly streamsCommands: boolean) {}
 
   forget(execution: string): void {
@@ -107,7 +109,10 @@ export class MailCarrier {
     const stream = this.#o.streams.find(node);
     if (stream === undefined) return;
     const round = ++this.#round;
+    const state = this.#states.get(stream);
     try {
+      if (state !== undefined && this.#isNew(execution, stream, state))
+        return await this.#sendAtOnce(stream, state, { execution, node });
       const [mail] = await this.#read([execution]);
       await this.#serve(
         stream,
@@ -118,6 +123,13 @@ export class MailCarrier {
     } catch (error) {
       this.#o.logger.debug({ err: error, execution }, 'a command could not be looked at; the next sweep will');
     }
+  }
+
+  /** Of a command that an agent may get once only, everything is known before it is sent. */
+  #isNew(execution: string, stream: AgentStream, { streamsCommands, sentMs, running }: StreamState): boolean {
+    if (!streamsCommands) return false;
+    if (this.#known.has(execution) || sentMs.has(execution) || running.has(execution)) return false;
+    return !stream.isClosed && !stream.isBackedUp;
   }
 
   /** The agent has a command. */
@@ -208,8 +220,7 @@ export class MailCarrier {
           return undefined;
         }
         // After the mail: its lease was there first.
-        const lease = await store.lease(request.target);
-        const hasLease = lease?.execution === execution && lease.fence === request.fence && lease.state === 'running';
+        const hasLease = isHeld(await store.lease(request.target), request);
         return { execution, node, fence: request.fence, state, isKilled, hasLease };
       }),
     );
@@ -261,13 +272,43 @@ export class MailCarrier {
     }
   }
 
-  async #send(stream: AgentStream, state: StreamState, execution: string): Promise<void> {
+  /**
+   * A mail that nobody here has looked at is nearly always a new command. Each look at Redis is time that it takes, so who has
+   * its target is asked at the same time: the lease was there before the mail, and the mail before its news.
+   */
+  async #sendAtOnce(
+    stream: AgentStream,
+    state: StreamState,
+    { execution, node }: { execution: string; node: string },
+  ): Promise<void> {
+    const { store, clock } = this.#o;
+    const likely = state.target ?? stream.identity?.name ?? '';
+    state.sentMs.set(execution, clock.monotonicMs());
+    const sent = this.#send(stream, state, execution, async (request) => {
+      this.#known.set(execution, { node, request });
+      return isHeld(await (request.target === likely ? lease : store.lease(request.target)), request);
+    });
+    const lease = store.lease(likely);
+    // Whether it matters is not known before the other answer.
+    lease.catch(() => undefined);
+    await sent;
+  }
+
+  /** `isWanted`: is asked once the request is known; if its execution has lost its target the command is dropped. */
+  async #send(
+    stream: AgentStream,
+    state: StreamState,
+    execution: string,
+    isWanted?: (request: AgentRequest) => Promise<boolean>,
+  ): Promise<void> {
     const { mail, metrics, logger } = this.#o;
     const { identity } = stream;
     if (identity === undefined) return;
     let answer;
+    let isGivenUp = false;
     try {
       answer = await mail.send(execution, identity.fence, state.streamsCommands);
+      if (answer.kind === 'send' && isWanted !== undefined) isGivenUp = !(await isWanted(answer.request));
     } catch (error) {
       // Redis knows whether it counts as sent.
       state.sentMs.delete(execution);
@@ -276,6 +317,8 @@ export class MailCarrier {
     if (answer.kind === 'never-sent') return this.#refuse(execution, 'cancelled', 'killed before it was sent');
     if (answer.kind !== 'send') return;
     const { request } = answer;
+    if (isGivenUp) return this.#drop(execution, request.fence);
+    state.target = request.target;
     const written = commandOf(request);
     if ('problem' in written) return this.#refuse(execution, 'refused', written.problem);
     if (!stream.send({ $case: 'command', value: written.command })) {
@@ -287,7 +330,7 @@ export class MailCarrier {
   }
 
   async #refuse(execution: string, end: 'cancelled' | 'refused', error: string): Promise<void> {
-    const request = this.#known.get(execution)?.request;
+    const { request } = this.#known.get(execution) ?? (await this.#look(execution)) ?? {};
     const none = { exit_code: -1, sequence: 0, lines: 0, truncated_lines: 0 };
     await this.#o.mail.answer(execution, request?.fence, { end, error, ...none });
   }
@@ -308,4 +351,9 @@ export class MailCarrier {
       stream.close(codes.UNAVAILABLE, `This monitor has not reached Redis for ${seconds} s. Connect to another.`);
     }
   }
+}
+
+/** True if the execution of a request has its target. */
+function isHeld(lease: Lease | undefined, { execution, fence }: AgentRequest): boolean {
+  return lease?.execution === execution && lease.fence === fence && lease.state === 'running';
 }
