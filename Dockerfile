@@ -111,7 +111,7 @@ ENV CARRIERARR_SHUTDOWN_COMMAND=exit CARRIERARR_REBOOT_COMMAND=exit
 VOLUME /var/lib/carrierarr-agent
 EXPOSE 8080
 # As the unit for systemd starts it.
-ENTRYPOINT ["/usr/bin/tini", "--", "node", "--max-semi-space-size=2", "/opt/carrierarr/carrierarr-agent.mjs"]
+ENTRYPOINT ["/usr/bin/tini", "--", "node", "--max-semi-space-size=2", "--single-threaded-gc", "/opt/carrierarr/carrierarr-agent.mjs"]
 CMD []
 
 # Everything in one process, with a Valkey of its own; its data is in /var/lib/carrierarr.

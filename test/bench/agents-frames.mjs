@@ -164,13 +164,15 @@ for (let i = 0; i < agents.length; i += AT_ONCE) {
 }
 say({ event: 'ready', ...counts });
 setInterval(() => say({ event: 'counts', ...counts }), 1000);
+/** Over and over, and for the first time after a share of the interval. */
+const each = (share, everyMs, work) =>
+  setTimeout(() => {
+    work();
+    setInterval(() => work(), everyMs);
+  }, share * everyMs);
 for (const [i, agent] of agents.entries()) {
-  setTimeout(
-    () => {
-      setInterval(() => agent.status(), intervalMs);
-      setTimeout(() => setInterval(() => agent.ping(), PING_EVERY_MS), intervalMs / 4);
-      setTimeout(() => setInterval(() => agent.beat(), intervalMs), intervalMs / 2);
-    },
-    (i / agents.length) * intervalMs,
-  );
+  const share = i / agents.length;
+  each(share, intervalMs, () => agent.status());
+  each((share + 0.25) % 1, PING_EVERY_MS, () => agent.ping());
+  each((share + 0.5) % 1, intervalMs, () => agent.beat());
 }

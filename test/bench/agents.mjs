@@ -8,6 +8,7 @@
  * Redis, one monitor that leads, a gateway and a runner, each a process of its own as they are shipped; the load is a process of its own,
  * too. CPU and memory are the monitor's, from the kernel.
  */
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,11 +26,15 @@ const { values: flags } = parseArgs({
 });
 const [agents, seconds, commands] = [flags.agents, flags.seconds, flags.commands].map(Number);
 const MAIN = 'apps/cli/dist/main.js';
+/** Of what does not belong to the control plane: else a collector has threads on all cores at once. */
+const ONE_THREAD = ['--single-threaded-gc'];
 const children = [];
 
 /** Starts `carrierarr ARGS` and resolves once it has logged this message, with what it said there. */
-async function start(args, message) {
-  const child = new Child(process.execPath, [MAIN, ...args, '--log-format', 'json']);
+const start = (args, message) => startProgram([MAIN, ...args], message);
+
+async function startProgram(args, message) {
+  const child = new Child(process.execPath, [...args, '--log-format', 'json']);
   children.push(child);
   for (;;) {
     const line = await child.next();
@@ -63,8 +68,8 @@ await start(['runner', ...base, '--ops-addr', '127.0.0.1:0', '--without-script']
 
 const began = performance.now();
 const load = new Child(process.execPath, [
-  // Else its collector has threads on all cores at once.
-  ...['--single-threaded-gc', 'test/bench/agents-frames.mjs'],
+  ...ONE_THREAD,
+  'test/bench/agents-frames.mjs',
   ...['--address', monitor.address, '--count', String(agents)],
 ]);
 children.push(load);
@@ -107,9 +112,13 @@ async function healthyNodes() {
 
 /** From a command's frame until its first line is there, less what the program itself takes. */
 async function measureCommands() {
-  await start(
+  // As its unit in deploy/agent/ has it.
+  const agentFile = join(stateDir, 'carrierarr-agent.mjs');
+  execFileSync(process.execPath, ['apps/agent/build-single.mjs', agentFile]);
+  await startProgram(
     [
-      'agent',
+      ...['--max-semi-space-size=2', ...ONE_THREAD],
+      agentFile,
       '-control-plane',
       monitor.address,
       '-health-port',
@@ -145,7 +154,7 @@ async function measureCommands() {
   });
   // As the command line does: the list of all workers would be megabytes a second, read by this process.
   socket.send(JSON.stringify({ type: 'subscribe', target: node, status: false }));
-  const starter = new Child(process.execPath, ['test/bench/program-start.mjs']);
+  const starter = new Child(process.execPath, [...ONE_THREAD, 'test/bench/program-start.mjs']);
   children.push(starter);
   await starter.next('ready');
   const taken = [];

@@ -8,7 +8,7 @@ import {
 } from '@carrierarr/store';
 import { Keys, type NodeHeartbeat, type NodeRegistration, type NodeStatusRecord } from '@carrierarr/protocol';
 import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startRedis, type TestRedis } from '../support/redis.js';
 
 let redis: TestRedis;
@@ -144,6 +144,28 @@ describe('streams', () => {
     await connection.zincrby(keys.servingMonitors(), -2 * LISTENING_PAUSE_MS, 'm1');
     await view.refresh();
     expect(view.isStreaming(view.find('a')!)).toBe(false);
+  });
+
+  it('takes the last status of a stream before its end, when both are said at once', async () => {
+    const { fence } = await open('a');
+    const said = registry();
+    const calls = vi.spyOn(
+      connection as unknown as { carrierarrStreamSays(...words: string[]): unknown },
+      'carrierarrStreamSays',
+    );
+    const [key] = await Promise.all([
+      said.status('a', fence, status({ idle_seconds: 99 })),
+      said.closeStream('a', fence),
+    ]);
+    expect(calls.mock.calls.map((words) => words.find((word) => word === 'status' || word === 'close'))).toEqual([
+      'status',
+      'close',
+    ]);
+    expect(key).toBe('a');
+    expect((await known()).find('a')).toMatchObject({
+      status: { idle_seconds: 99 },
+      streamEndedMs: expect.any(Number),
+    });
   });
 
   it('says when the last stream of a node ended', async () => {

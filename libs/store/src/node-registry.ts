@@ -13,6 +13,7 @@ import type {
 } from '@carrierarr/protocol';
 import { DEFAULT_LIVENESS_LIMITS } from './node-records.js';
 import { callScript, type RedisConnection, type ScriptName } from './connection.js';
+import { GatheredCalls } from './gathered-calls.js';
 
 /** Most nodes that are known at once. */
 export const NODES_MAX = 50_000;
@@ -43,8 +44,11 @@ export class NodeRegistry {
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
   readonly #nodesMax: number;
+  /** What agents say again and again. */
+  readonly #often: GatheredCalls;
 
   constructor({ connection, keys, nodesMax = NODES_MAX }: NodeRegistryOptions) {
+    this.#often = new GatheredCalls(connection);
     this.#connection = connection;
     this.#keys = keys;
     this.#nodesMax = nodesMax;
@@ -114,16 +118,20 @@ export class NodeRegistry {
 
   /** A status came over a stream. Resolves to the node's present key; undefined if a newer stream has fenced this one. */
   async status(key: string, fence: number, status: NodeStatusRecord): Promise<string | undefined> {
-    return keyOf(await this.#call('carrierarrStreamSays', [key, fence, 'status', JSON.stringify(status)]));
+    return keyOf(
+      await this.#often.add(() => this.#call('carrierarrStreamSays', [key, fence, 'status', JSON.stringify(status)])),
+    );
   }
 
-  /** Something else came over a stream. As {@link NodeRegistry.status}. */
+  /** Something else came over a stream, and waits for this. As {@link NodeRegistry.status}. */
   async alive(key: string, fence: number): Promise<string | undefined> {
     return keyOf(await this.#call('carrierarrStreamSays', [key, fence, 'alive']));
   }
 
   /** A stream has ended. */
   async closeStream(key: string, fence: number): Promise<void> {
+    // Its last status must not come after this.
+    this.#often.flush();
     await this.#call('carrierarrStreamSays', [key, fence, 'close']);
   }
 
@@ -134,7 +142,7 @@ export class NodeRegistry {
 
   /** A heartbeat by gRPC. False if no such node is known. */
   async beat(name: string): Promise<boolean> {
-    return (await this.#call('carrierarrBeatGrpc', [name]))[0] === 'ok';
+    return (await this.#often.add(() => this.#call('carrierarrBeatGrpc', [name])))[0] === 'ok';
   }
 
   /**
