@@ -59,10 +59,12 @@ function carrierOf(lease: CommandStore['lease'], { streamsCommands = true } = {}
   const mail = new AgentMail({ connection, keys });
   const asked: string[] = [];
   const sent: NonNullable<ControlMessage['payload']>[] = [];
+  const close = vi.fn<AgentStream['close']>();
   const stream = {
     identity: { key: 'n1', name: 'n1', fence: 1, streamsCommands },
     ...{ isClosed: false, isBackedUp: false },
     send: (payload: NonNullable<ControlMessage['payload']>) => sent.push(payload) > 0,
+    close,
   } as Partial<AgentStream> as AgentStream;
   const streams = new LocalStreams();
   streams.add(stream);
@@ -81,7 +83,7 @@ function carrierOf(lease: CommandStore['lease'], { streamsCommands = true } = {}
   });
   carrier.opened(stream, []);
   const commands = () => sent.flatMap((each) => (each.$case === 'command' ? [each.value.commandId] : []));
-  return { connection, keys, mail, carrier, clock, asked, commands, ready: () => carrier.sweep() };
+  return { connection, keys, mail, carrier, clock, stream, close, asked, commands, ready: () => carrier.sweep() };
 }
 
 const leaseOf = ({ target, execution, fence }: AgentRequest): Lease => ({
@@ -154,6 +156,34 @@ describe('news of a mail', () => {
     expect(home.commands()).toEqual([]);
     expect(await home.mail.look('x1')).toMatchObject({ kind: 'ended', result: { end: 'cancelled' } });
     expect(answer).toHaveBeenCalledWith('x1', 7, expect.anything());
+  });
+
+  it.each(['has ended', 'is dropped'])(
+    'of a command that %s leaves nothing under way: its agent may stay without Redis',
+    async (how) => {
+      const home = carrierOf(async () => (how === 'is dropped' ? undefined : leaseOf(request)));
+      await home.ready();
+      await home.mail.put('n1', request);
+      await home.carrier.woken('x1', 'n1');
+      if (how === 'has ended') {
+        home.carrier.ended(home.stream, 'x1');
+        await home.mail.remove('x1', 7);
+        await home.carrier.woken('x1', 'n1');
+      }
+      home.clock.advance(31_000);
+      await home.carrier.sweep();
+      expect(home.close).not.toHaveBeenCalled();
+    },
+  );
+
+  it('of a command that runs has its agent sent away once Redis was out of reach for long', async () => {
+    const home = carrierOf(async () => leaseOf(request));
+    await home.ready();
+    await home.mail.put('n1', request);
+    await home.carrier.woken('x1', 'n1');
+    home.clock.advance(31_000);
+    await home.carrier.sweep();
+    expect(home.close).toHaveBeenCalledOnce();
   });
 
   it('for an agent in use today leaves it unsent until its target is known to be its own', async () => {

@@ -314,6 +314,8 @@ export class MailCarrier {
       state.sentMs.delete(execution);
       throw error;
     }
+    // Nothing is under way there by this.
+    if (answer.kind !== 'send' || isGivenUp) state.sentMs.delete(execution);
     if (answer.kind === 'never-sent') return this.#refuse(execution, 'cancelled', 'killed before it was sent');
     if (answer.kind !== 'send') return;
     const { request } = answer;
