@@ -14,8 +14,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { WebSocket } from 'ws';
 import { Child, cpuSeconds, rssKiB, startRedis } from './processes.mjs';
+import { openClient } from './ws-messages.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -139,18 +139,13 @@ async function measureCommands() {
     if (answer.ok && (await answer.json()).stream_active) break;
     await sleep(100);
   }
-  const socket = new WebSocket(`ws://${gateway.address}/ws`, ['carrierarr.v1']);
-  await new Promise((resolve) => socket.once('open', resolve));
   const waiting = new Map();
-  socket.on('message', (data) => {
-    for (const text of /** @type {Buffer} */ (data).toString('utf8').split('\n')) {
-      const message = JSON.parse(text);
-      const first = message.data ?? message.lines?.[0];
-      if (message.type === 'result' && message.exit_code !== 0)
-        throw new Error(`Expected the command to succeed, got ${text}`);
-      if (message.type === 'result') waiting.get('result')?.();
-      if (first !== undefined) waiting.get(first)?.();
-    }
+  const socket = await openClient(gateway.address, (message) => {
+    const first = message.data ?? message.lines?.[0];
+    if (message.type === 'result' && message.exit_code !== 0)
+      throw new Error(`Expected the command to succeed, got ${JSON.stringify(message)}`);
+    if (message.type === 'result') waiting.get('result')?.();
+    if (first !== undefined) waiting.get(first)?.();
   });
   // As the command line does: the list of all workers would be megabytes a second, read by this process.
   socket.send(JSON.stringify({ type: 'subscribe', target: node, status: false }));

@@ -13,8 +13,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
-import { WebSocket } from 'ws';
 import { Child, freePort, waitForPort } from './processes.mjs';
+import { openClient } from './ws-messages.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -83,15 +83,10 @@ async function usedMemory() {
   return figure('memory', 'used_memory');
 }
 
-const socket = new WebSocket(`ws://${gateway.address}/ws`, ['carrierarr.v1']);
-await new Promise((resolve) => socket.once('open', resolve));
 const waiting = new Map();
-socket.on('message', (data) => {
-  for (const text of /** @type {Buffer} */ (data).toString('utf8').split('\n')) {
-    const message = JSON.parse(text);
-    if (message.type === 'error') throw new Error(text);
-    if (message.type === 'result') waiting.get(message.target)?.();
-  }
+const socket = await openClient(gateway.address, (message) => {
+  if (message.type === 'error') throw new Error(JSON.stringify(message));
+  if (message.type === 'result') waiting.get(message.target)?.();
 });
 function run(target, command, ...args) {
   const result = new Promise((resolve) => waiting.set(target, resolve));
