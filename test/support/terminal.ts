@@ -12,7 +12,7 @@ import type { Writable } from 'node:stream';
 import { isRunning } from './processes.js';
 import { until } from './until.js';
 
-const COMMAND_MS = 120_000;
+const COMMAND_MS = 60_000;
 const END_MS = 20_000;
 
 /** Commands come as files, so that nothing in them has to be quoted. A pipe fails if a part of it does. */
