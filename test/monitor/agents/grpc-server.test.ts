@@ -1,3 +1,4 @@
+import { connect as connectHttp2, type ClientHttp2Stream } from 'node:http2';
 import { createServer } from 'node:net';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -5,6 +6,7 @@ import { join } from 'node:path';
 import { Metadata, Server, status as codes } from '@grpc/grpc-js';
 import { createLogger, createMetrics, FakeClock, printAddress, Tokens } from '@carrierarr/platform';
 import { expect, it, onTestFinished, vi } from 'vitest';
+import { PUBLIC_BYTES_MAX, REQUEST_BYTES_MAX } from '../../../apps/monitor/src/agents/call-gate.js';
 import { ADMISSION_CHECK_MS, GrpcServer } from '../../../apps/monitor/src/agents/grpc-server.js';
 import { createAgentMetrics } from '../../../apps/monitor/src/agents/metrics.js';
 import { Peers } from '../../../apps/monitor/src/agents/peers.js';
@@ -122,4 +124,51 @@ it('asks for one injector of connections, however often the port is taken', asyn
   onTestFinished(() => agent.client.close());
   agent.stream();
   await until('its stream', () => open.size === 1);
+});
+
+/** A call of which only the begin of its message is sent: `announcedBytes` of it are to come. Resolves to how it was answered. */
+function begunCall(session: ReturnType<typeof connectHttp2>, path: string, announcedBytes: number, token?: string) {
+  const call: ClientHttp2Stream = session.request({
+    ...{ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' },
+    ...(token !== undefined && { authorization: `Bearer ${token}` }),
+  });
+  const begin = Buffer.alloc(6);
+  begin.writeUInt32BE(announcedBytes, 1);
+  call.write(begin);
+  return new Promise<{ code: number; details: string }>((resolve) => {
+    call.on('response', (head) => {
+      resolve({ code: Number(head['grpc-status']), details: decodeURI(String(head['grpc-message'])) });
+    });
+  });
+}
+
+it('refuses a call before it has read its message, which may be as large as output for a stream only', async () => {
+  const TOKEN = 'agent-token-of-the-one';
+  const { tokens } = await tokensOf(`one ${TOKEN}\n`);
+  const { server, refused } = serverOf({ tokens });
+  await server.listen();
+  const session = connectHttp2(`http://${printAddress(server.address as NonNullable<typeof server.address>)}`);
+  onTestFinished(() => session.destroy());
+  const [service, health] = ['/ec2agent.v1.AgentControl/', '/grpc.health.v1.Health/Check'];
+
+  for (const name of ['Register', 'Heartbeat', 'GetFleetStatus']) {
+    const answer = await begunCall(session, `${service}${name}`, 1_000);
+    expect(answer).toMatchObject({ code: codes.UNAUTHENTICATED, details: expect.stringContaining('token') as string });
+  }
+  expect((await refused())?.values).toContainEqual({
+    value: 3,
+    labels: expect.objectContaining({ reason: 'token' }) as object,
+  });
+  const tooLarge = { code: codes.RESOURCE_EXHAUSTED, details: expect.stringContaining('larger than max') as string };
+  expect(await begunCall(session, `${service}Register`, REQUEST_BYTES_MAX + 1, TOKEN)).toMatchObject(tooLarge);
+  expect(await begunCall(session, health, PUBLIC_BYTES_MAX + 1)).toMatchObject(tooLarge);
+
+  // What is within the bounds is waited for, and a stream may send all that output needs.
+  const waiting = [
+    begunCall(session, `${service}Register`, REQUEST_BYTES_MAX, TOKEN),
+    begunCall(session, health, PUBLIC_BYTES_MAX),
+    begunCall(session, `${service}Connect`, 1e6, TOKEN),
+  ];
+  const later = begunCall(session, `${service}Register`, 1_000);
+  expect(await Promise.race([later, ...waiting])).toMatchObject({ code: codes.UNAUTHENTICATED });
 });

@@ -81,7 +81,7 @@ export const agentsSchema = defineSchema({
     default: '8s',
   },
   grpcMessageBytesMax: {
-    doc: 'Largest message of an agent.',
+    doc: 'Largest message on the stream of an agent. Registrations may have 512KiB, and questions without a token 8KiB.',
     format: formats.bytesBetween(128 * 1024, 64 * 1024 ** 2),
     default: '4MiB',
   },

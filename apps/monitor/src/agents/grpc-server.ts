@@ -2,11 +2,13 @@
 import {
   type ConnectionInjector,
   experimental,
+  type Metadata,
   type sendUnaryData,
   Server,
   ServerCredentials,
   type ServerUnaryCall,
   status as codes,
+  type StatusObject,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
@@ -28,11 +30,14 @@ import { HealthImplementation } from 'grpc-health-check';
 import { type Admission, admissionOf } from './access.js';
 import { AgentListener } from './agent-listener.js';
 import { type AgentCall, AgentStream, type Sized, type StreamLimits } from './agent-stream.js';
+import { callGate } from './call-gate.js';
 import type { CertificateFiles } from './certificates.js';
 import type { AgentMetrics } from './metrics.js';
 import type { Peers } from './peers.js';
 
 const SERVICE_NAME = 'ec2agent.v1.AgentControl';
+const { register, heartbeat, getFleetStatus } = AgentControlService;
+const GUARDED_PATHS = new Set([register, heartbeat, getFleetStatus].map(({ path }) => path));
 /** Calls of one connection at once: a stream, a heartbeat, and some room. */
 const CALLS_PER_CONNECTION_MAX = 64;
 /** Most time that streams are given to move when the monitor stops, ms: spread, so that they do not all come at once. */
@@ -103,6 +108,13 @@ export class GrpcServer {
       'grpc.keepalive_permit_without_calls': 1,
       // Nobody can ask for what it counts of each connection and each call, which is a fortieth of all work.
       'grpc.enable_channelz': 0,
+      interceptors: [
+        callGate({
+          guarded: GUARDED_PATHS,
+          stream: AgentControlService.connect.path,
+          refusalOf: (metadata, peer) => this.#refusalOf(metadata, peer),
+        }),
+      ],
     });
     this.#server.addService(sizedService(), this.#implementation());
     this.#health.addToServer(this.#server);
@@ -193,7 +205,7 @@ export class GrpcServer {
   }
 
   #unary<Q, A>(answer: (request: Q, peer: string) => Promise<A>) {
-    const { tokens, peers, clock, metrics, logger } = this.#o;
+    const { metrics, logger } = this.#o;
     const respond = async (request: Q, peer: string, path: string, done: sendUnaryData<A>) => {
       try {
         done(null, await answer(request, peer));
@@ -204,20 +216,22 @@ export class GrpcServer {
         done({ code: codes.UNAVAILABLE, details: 'This monitor cannot reach Redis now. Try again.' });
       }
     };
-    return (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>) => {
-      const peer = call.getPeer();
-      const admission = admissionOf(tokens, call.metadata);
-      if ('problem' in admission) {
-        metrics.refused.inc({ reason: 'token' });
-        return done({ code: codes.UNAUTHENTICATED, details: admission.problem });
-      }
-      if (!peers.call(peer, clock.monotonicMs())) {
-        metrics.refused.inc({ reason: 'calls' });
-        const details = 'Too many calls from this address (--agent-calls-per-second). Wait, and try again.';
-        return done({ code: codes.RESOURCE_EXHAUSTED, details });
-      }
-      void respond(call.request, peer, call.getPath(), done);
-    };
+    return (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>) =>
+      void respond(call.request, call.getPeer(), call.getPath(), done);
+  }
+
+  /** Of a call that is no stream. */
+  #refusalOf(metadata: Metadata, peer: string): Pick<StatusObject, 'code' | 'details'> | undefined {
+    const { tokens, peers, clock, metrics } = this.#o;
+    const admission = admissionOf(tokens, metadata);
+    if ('problem' in admission) {
+      metrics.refused.inc({ reason: 'token' });
+      return { code: codes.UNAUTHENTICATED, details: admission.problem };
+    }
+    if (peers.call(peer, clock.monotonicMs())) return undefined;
+    metrics.refused.inc({ reason: 'calls' });
+    const details = 'Too many calls from this address (--agent-calls-per-second). Wait, and try again.';
+    return { code: codes.RESOURCE_EXHAUSTED, details };
   }
 
   #connect(call: AgentCall): void {
