@@ -34,10 +34,10 @@ RUN node deploy/images/assemble.mjs /compiled /opt/carrierarr
 FROM ${NODE_IMAGE} AS node
 
 FROM ${BASE_IMAGE} AS base
-# tini reaps what scripts leave, and hands signals on.
+# tini reaps what scripts leave, and hands signals on. Not every base has apt clean up after itself, as Docker's of Debian does.
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends bash ca-certificates libatomic1 libstdc++6 tini \
-  && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache \
+  && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache \
   && groupadd --gid 10001 carrierarr \
   && useradd --uid 10001 --gid 10001 --home-dir /home/carrierarr --create-home --shell /usr/sbin/nologin carrierarr \
   && install -d -o 10001 -g 10001 /var/lib/carrierarr \
@@ -89,7 +89,7 @@ LABEL org.opencontainers.image.title="carrierarr-runner" \
 USER root
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends awscli curl jq openssh-client procps \
-  && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
+  && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
 USER 10001:10001
 COPY --from=app /opt/carrierarr /opt/carrierarr
 ENV CARRIERARR_OPS_ADDR=:9091
@@ -121,7 +121,7 @@ LABEL org.opencontainers.image.title="carrierarr" \
 USER root
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends valkey-server \
-  && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
+  && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/*.log /var/cache/ldconfig/aux-cache
 USER 10001:10001
 ENV CARRIERARR_STATE_DIR=/var/lib/carrierarr
 VOLUME /var/lib/carrierarr

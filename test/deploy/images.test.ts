@@ -93,6 +93,16 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
   );
 
   test.each(ROLES)(
+    '%s has nothing that only apt needed',
+    async (role) => {
+      expect(await inside(role, 'find /var/cache/apt /var/lib/apt/lists -type f ! -empty 2>/dev/null || true')).toBe(
+        '',
+      );
+    },
+    START_MS,
+  );
+
+  test.each(ROLES)(
     '%s may write to /tmp alone, as 10001 and without any capability',
     async (role) => {
       const said = await inside(
