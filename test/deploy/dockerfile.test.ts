@@ -51,3 +51,11 @@ describe('the labels of an image', () => {
     for (const path of packages) expect([path, JSON.parse(read(path)) as unknown]).toMatchObject([path, { version }]);
   });
 });
+
+test('the agent is started with the flags for Node.js that its systemd unit has', () => {
+  const flags = (line: string) => line.match(/--[a-z][\w=-]*(?=.*carrierarr-agent\.mjs)/g);
+  const unit = /^ExecStart=(.*)$/m.exec(read('deploy/agent/carrierarr-agent.service'))?.[1] ?? '';
+  const image = /^ENTRYPOINT (.*carrierarr-agent\.mjs.*)$/m.exec(dockerfile)?.[1] ?? '';
+  expect(flags(unit)?.length).toBeGreaterThan(0);
+  expect(flags(image)).toEqual(flags(unit));
+});
