@@ -9,6 +9,7 @@ import {
   NodeType,
   OutputStream,
 } from '@carrierarr/protocol/agent-control';
+import { type Clock, systemClock } from '@carrierarr/platform';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isRunning } from '../support/processes.js';
 import { until } from '../support/until.js';
@@ -136,6 +137,65 @@ describe('its last word', () => {
     await until('its start', () => control.accepted('c1') === 1);
     await agent.stop();
     expect(control.messages.slice(-2).map(({ $case }) => $case)).toEqual(['commandResult', 'goodbye']);
+  });
+
+  /** Stops while no control plane is there; one comes back meanwhile. */
+  async function stopsAlone(options: Parameters<typeof plane>[0], stateDir?: string): Promise<TestControlPlane> {
+    const gone = await plane();
+    const { port } = gone;
+    gone.stop();
+    const flags = ['--control-plane', `127.0.0.1:${port}`];
+    const agent = await startAgent({ flags, ...(stateDir !== undefined && { stateDir }) });
+    await until('a failure', () => agent.logs().includes('no connection to the control plane'));
+    const stopping = agent.stop();
+    const back = await plane({ ...options, port });
+    await stopping;
+    return back;
+  }
+
+  it('is said over a stream for that alone, with results that wait, if none is open when it stops', async () => {
+    const stateDir = temporaryFolder('agent-');
+    const journal = new Journal({
+      ...{ folder: stateDir, hold: () => Promise.resolve(), resultsMax: 10, resultBytesMax: 1e7 },
+      onDropped: () => undefined,
+    });
+    await journal.open();
+    await journal.see('c1', 1, 1);
+    await journal.end({ ...emptyResult('c1', 1), end: CommandEnd.COMMAND_END_EXITED });
+    await journal.close();
+    const back = await stopsAlone({}, stateDir);
+    expect(back.registrations).toHaveLength(1);
+    expect(back.messages.map(({ $case }) => $case)).toEqual(['hello', 'commandResult', 'goodbye']);
+  });
+
+  it('is no reason to open a stream at a control plane that knows no goodbye', async () => {
+    const back = await stopsAlone({ isOld: true });
+    expect(back.registrations).toHaveLength(1);
+    expect(back.streams).toEqual([]);
+  });
+
+  it('is said again to another control plane if it is not known to be taken', async () => {
+    const one = await plane();
+    const two = await plane();
+    const agent = await startAgent({ flags: flagsFor(one, two) });
+    const first = await until('a stream', () => [one, two].find(({ messages }) => messages.length >= 2));
+    const other = first === one ? two : one;
+    first.onGoodbye = () => first.stop();
+    await agent.stop();
+    expect(other.messages.map(({ $case }) => $case)).toEqual(['hello', 'goodbye']);
+  });
+
+  it('is given up soon if nobody takes it, and it says so', async () => {
+    const gone = await plane();
+    gone.stop();
+    const shortly: Clock = {
+      ...{ now: () => systemClock.now(), monotonicMs: () => systemClock.monotonicMs() },
+      setInterval: (callback, ms) => systemClock.setInterval(callback, ms),
+      setTimeout: (callback, ms) => systemClock.setTimeout(callback, ms / 20),
+    };
+    const agent = await startAgent({ flags: flagsFor(gone), clock: shortly });
+    await agent.stop();
+    expect(agent.logs()).toContain('no control plane took the word that this agent goes');
   });
 
   it('is not said when a stream breaks, and not to control planes that do not know it', async () => {

@@ -132,6 +132,16 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
     await until('the deregistration', () => bodies('deregister').length === 1);
   });
 
+  it('deregisters over a connection for that alone, if it has none when it stops', async () => {
+    const agent = await start();
+    await until('a failure', () => agent.logs().includes('no heartbeats over RabbitMQ'));
+    const stopping = agent.stop();
+    await declare();
+    await stopping;
+    await until('the deregistration', () => bodies('deregister').length === 1);
+    expect(received).toHaveLength(1);
+  });
+
   it('ends its stream before it deregisters: a node with a stream would be kept', async () => {
     await declare();
     const control = await TestControlPlane.start({ endsStreams: false });

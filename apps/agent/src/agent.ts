@@ -47,8 +47,8 @@ export interface AgentOptions {
   exit?: () => void;
 }
 
-/** How long results may take to get out when the agent stops. */
-const LAST_WORDS_MS = 3_000;
+/** How long it may take to say goodbye over gRPC when the agent stops: with that over RabbitMQ, within what containers get. */
+const LAST_WORDS_MS = 4_000;
 
 /** To be told that something is wrong with it though it runs. */
 export interface Agent extends Component {
@@ -71,6 +71,7 @@ export function createAgent(options: AgentOptions): Agent {
   let control: ControlPlane | undefined;
   let publisher: AmqpPublisher | undefined;
   let pipesOpen: Promise<void> | undefined;
+  let isStopping = false;
 
   const idle = new IdleWatch({
     ...{ stateDir: config.stateDir, flagMs: config.idleShutdown, clock, logger },
@@ -122,6 +123,11 @@ export function createAgent(options: AgentOptions): Agent {
     return { ...about, isDraining: state.isDraining, nowMs: clock.now() };
   }
 
+  /** What is said of the machine when it registers. Its last words do not wait for a look. */
+  function described(): Promise<Sight> {
+    return isStopping ? collector.lastLook() : collector.look();
+  }
+
   async function status(): Promise<NodeStatus> {
     return nodeStatusOf(await collector.look(), facts());
   }
@@ -130,13 +136,13 @@ export function createAgent(options: AgentOptions): Agent {
     const { nodeId, instanceId, nebulaIp, publicIp, region, az } = identity;
     return {
       ...{ nodeId, nodeType: type, instanceId, nebulaIp, publicIp, region, availabilityZone: az },
-      ...{ labels: config.labels, capabilities: capabilitiesOf(await collector.look(), cpus().length) },
+      ...{ labels: config.labels, capabilities: capabilitiesOf(await described(), cpus().length) },
       ...{ features: [], agentVersion: '' },
     };
   }
 
   async function amqpBody(action: 'register' | 'deregister', who: Identity): Promise<Record<string, unknown>> {
-    return amqpRegistration(action, who, type, await collector.look(), clock.now());
+    return amqpRegistration(action, who, type, await described(), clock.now());
   }
 
   async function applyConfig(update: ConfigUpdate): Promise<void> {
@@ -257,6 +263,7 @@ export function createAgent(options: AgentOptions): Agent {
     },
 
     async stop() {
+      isStopping = true;
       search?.stop();
       interruptions?.stop();
       await idle.stop();

@@ -43,6 +43,8 @@ export class TestControlPlane {
   readonly streams: Stream[] = [];
   /** Says what becomes of an entry; by default it is stored and answered. `silent`: stored, but the answer is lost. */
   onOutput: (output: CommandOutput) => 'store' | 'silent' | 'unavailable' | 'fenced' = () => 'store';
+  /** Called when it comes, before anything else is done. */
+  onGoodbye: () => void = () => undefined;
   acksResults = true;
   accepts = true;
   port = 0;
@@ -119,6 +121,7 @@ export class TestControlPlane {
   #take(stream: Stream, payload: Payload): void {
     this.messages.push(payload);
     if (payload.$case === 'status') this.#spoken.add(stream);
+    if (payload.$case === 'goodbye') this.onGoodbye();
     if (payload.$case === 'commandResult' && this.acksResults) {
       stream.write({ payload: { $case: 'ack', value: { messageId: payload.value.commandId, received: true } } });
     }

@@ -31,9 +31,13 @@ export interface PublisherOptions {
 export const HEARTBEAT_MS = 30_000;
 const RETRY_BASE_MS = 1_000;
 const RETRY_CAP_MS = 15_000;
+/** While it stops. */
+const LAST_RETRY_CAP_MS = 500;
 const CONNECT_WAIT_MS = 10_000;
 const CONFIRM_WAIT_MS = 10_000;
 const CLOSE_WAIT_MS = 2_000;
+/** To say that the node goes: also for the connection, if there is none. */
+const GOODBYE_WAIT_MS = 3_000;
 /** Between two registrations over one connection, half of it at random: agents that began together do not stay together. */
 export const REGISTER_EVERY_MS = 5 * 60_000;
 /** Of a registration, or the end of one, that no queue took. */
@@ -51,6 +55,8 @@ export class AmqpPublisher {
   #connection: ChannelModel | undefined;
   #channel: ConfirmChannel | undefined;
   #isStopping = false;
+  /** It was said that the node goes, or there is no more time for that. */
+  #isOver = false;
   #wake: () => void = () => undefined;
   /** When to register next, monotonic. */
   #registerMs = 0;
@@ -73,16 +79,27 @@ export class AmqpPublisher {
     this.#loop = this.#run();
   }
 
+  /** For good: says that the node goes. Without a connection it makes one for that, if that is possible soon. */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    await this.#within(CLOSE_WAIT_MS, this.#goodbye()).catch(() => undefined);
+    // Not left to the session, which may wait for a look at the machine.
+    if (this.#channel !== undefined) {
+      const said = this.#within(CLOSE_WAIT_MS, this.#goodbye());
+      this.#isOver = await said.then(
+        () => true,
+        () => false,
+      );
+    }
     this.#wake();
-    await this.#within(CLOSE_WAIT_MS, this.#loop).catch(() => undefined);
+    await this.#within(this.#isOver ? CLOSE_WAIT_MS : GOODBYE_WAIT_MS, this.#loop).catch(() => undefined);
+    if (this.#isOver) return;
+    this.#o.logger.warn('RabbitMQ has not taken the word that this node goes: it will count as stale, then as dead');
+    this.#isOver = true;
+    this.#wake();
   }
 
-  /** Says that the node goes, if there is a connection. */
+  /** Resolves once the broker has the word that the node goes. */
   async #goodbye(): Promise<void> {
-    if (this.#channel === undefined) return;
     const said = this.#o.registration('deregister').then((body) => this.#publish(REGISTRATION, 'deregister', body));
     await Promise.all([said, this.#leave()]);
   }
@@ -104,7 +121,7 @@ export class AmqpPublisher {
 
   async #run(): Promise<void> {
     const { logger, readiness, metrics } = this.#o;
-    for (let attempt = 0; !this.#isStopping;) {
+    for (let attempt = 0; !this.#isOver;) {
       let problem: string;
       try {
         problem = await this.#session(() => (attempt = 0));
@@ -116,8 +133,9 @@ export class AmqpPublisher {
       const connection = this.#connection;
       this.#connection = undefined;
       await connection?.close().catch(() => undefined);
-      if (this.#isStopping) return;
-      const delayMs = backoffMs({ attempt: attempt++, baseMs: RETRY_BASE_MS, capMs: RETRY_CAP_MS });
+      if (this.#isOver) return;
+      const capMs = this.#isStopping ? LAST_RETRY_CAP_MS : RETRY_CAP_MS;
+      const delayMs = backoffMs({ attempt: attempt++, baseMs: RETRY_BASE_MS, capMs });
       readiness.set(RABBITMQ_CHECK, false, problem);
       logger.warn({ problem, delayMs }, 'no heartbeats over RabbitMQ');
       await this.#pause(delayMs, new Promise(() => undefined));
@@ -145,6 +163,11 @@ export class AmqpPublisher {
     channel.on('return', (message: Message) => this.#returned.add(String(message.properties.messageId)));
     this.#channel = channel;
     this.#returned.clear();
+    if (this.#isStopping) {
+      await this.#goodbye();
+      this.#isOver = true;
+      return 'stopped';
+    }
     this.#isRegistered = false;
     this.#unrouted = 0;
     this.#registerMs = Number.NEGATIVE_INFINITY;
@@ -160,6 +183,7 @@ export class AmqpPublisher {
         await this.#publish(HEARTBEAT, '', body);
         beatMs = clock.monotonicMs() + HEARTBEAT_MS;
       }
+      if (this.#isStopping) return 'stopped';
       const reason = await this.#pause(Math.max(0, Math.min(beatMs, this.#registerMs) - clock.monotonicMs()), over);
       if (reason !== undefined || this.#isStopping) return reason ?? 'stopped';
     }

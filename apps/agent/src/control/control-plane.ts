@@ -73,6 +73,8 @@ export class ControlPlane {
   #intervals: Intervals;
   #timer: Timer | undefined;
   #isStopping = false;
+  /** The time for last words is over. */
+  #isOver = false;
   #wakeRetry: () => void = () => undefined;
   #loop: Promise<void> = Promise.resolve();
   #next: number;
@@ -112,13 +114,23 @@ export class ControlPlane {
     this.#timer = this.#o.clock.setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** For good: says so, and lets what was written get out. */
+  /**
+   * For good: says so, and lets what was written get out. Without a stream it opens one for that, at whichever control plane can
+   * be reached within that time: who leaves without a word counts as dead later.
+   */
   async stop(waitMs: number): Promise<void> {
+    const { clock } = this.#o;
     this.#isStopping = true;
     this.#timer?.cancel();
+    const late = clock.setTimeout(() => {
+      this.#isOver = true;
+      this.#session?.end('closed');
+      this.#wakeRetry();
+    }, waitMs);
     this.#wakeRetry();
-    await this.#session?.close(waitMs);
+    this.#session?.close();
     await this.#loop;
+    late.cancel();
   }
 
   /** A status as soon as possible. */
@@ -166,13 +178,17 @@ export class ControlPlane {
 
   async #run(): Promise<void> {
     const { config, clock, readiness, logger, metrics, random } = this.#o;
-    for (let attempt = 0; !this.#isStopping;) {
+    for (let attempt = 0; !this.#isOver;) {
       const address = config.controlPlane[this.#next % config.controlPlane.length] as Address;
       const beganMs = clock.monotonicMs();
       const session = new Session({
         ...{ address, config, clock, logger, registration: this.#o.registration, status: this.#o.status },
         running: this.#o.running,
-        onOpen: () => this.#opened(address),
+        isLeaving: () => this.#isStopping,
+        onOpen: () => {
+          this.#opened(address);
+          if (this.#isStopping) session.close();
+        },
         onMessage: (message) => this.#take(message),
         onIntervals: (intervals) => this.setIntervals(intervals),
       });
@@ -181,7 +197,7 @@ export class ControlPlane {
       const reason = await session.ended;
       this.#heardMs();
       this.#acks.breakOff();
-      if (this.#isStopping) break;
+      if (this.#isStopping && session.hasLeft) return;
       const lastedMs = clock.monotonicMs() - beganMs;
       const wasGood = lastedMs >= GOOD_MS;
       if (wasGood) attempt = 0;
@@ -191,11 +207,12 @@ export class ControlPlane {
       const delayMs = backoffMs({
         attempt: attempt++,
         baseMs: RETRY_BASE_MS,
-        capMs: RETRY_CAP_MS,
+        capMs: this.#isStopping ? RETRY_BASE_MS : RETRY_CAP_MS,
         ...(random && { random }),
       });
       logger.warn({ address: printAddress(address), reason, delayMs, attempt }, 'no connection to the control plane');
       readiness.set(CONTROL_CHECK, false, `${printAddress(address)}: ${reason}`);
+      if (this.#isOver) break;
       await new Promise<void>((resolve) => {
         const timer = clock.setTimeout(resolve, delayMs);
         this.#wakeRetry = () => {
@@ -204,6 +221,7 @@ export class ControlPlane {
         };
       });
     }
+    logger.warn('no control plane took the word that this agent goes: its node will count as stale, then as dead');
   }
 
   /** Of a control plane; what it leaves out stays. */

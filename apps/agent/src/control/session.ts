@@ -5,7 +5,7 @@
  * To a control plane that does not name `commands.v1` in its answer only what agents have always said is said: a status
  * first, statuses, results, log entries.
  */
-import { type Address, type Clock, type Logger, printAddress, type Timer, version } from '@carrierarr/platform';
+import { type Address, type Clock, type Logger, printAddress, version } from '@carrierarr/platform';
 import {
   AgentControlClient,
   type AgentMessage,
@@ -32,6 +32,8 @@ export interface SessionOptions {
   registration: () => Promise<RegisterRequest>;
   status: () => Promise<NodeStatus>;
   running: () => string[];
+  /** The agent stops: this session is for its last words alone. */
+  isLeaving: () => boolean;
   /** The stream is open; called before the first message arrives. */
   onOpen: (session: Session) => void;
   onMessage: (message: ControlMessage) => void;
@@ -60,10 +62,12 @@ export class Session {
   #stream: Stream | undefined;
   #features: readonly string[] = [];
   #isOver = false;
+  /** All is said: what comes now is not answered. */
+  #isClosing = false;
+  #hasLeft = false;
   /** When the control plane was last known to have been there, monotonic. */
   #heardMs = Number.NEGATIVE_INFINITY;
   #isBeating = false;
-  #closing: Timer | undefined;
 
   constructor(options: SessionOptions) {
     this.#o = options;
@@ -86,9 +90,14 @@ export class Session {
     return this.#heardMs;
   }
 
+  /** The control plane has taken the word that the agent goes, or is one that knows no such word. */
+  get hasLeft(): boolean {
+    return this.#hasLeft;
+  }
+
   /** Registers and opens the stream. Never rejects: what fails ends it. */
   async start(): Promise<void> {
-    const { address, config, status, running, clock, onIntervals, onOpen, logger } = this.#o;
+    const { address, config, status, running, clock, isLeaving, onIntervals, onOpen, logger } = this.#o;
     try {
       const client = new AgentControlClient(printAddress(address), channelCredentials(config), {
         'grpc.keepalive_time_ms': KEEPALIVE_MS,
@@ -109,7 +118,12 @@ export class Session {
       this.#heardMs = sentMs;
       this.#features = answer.features;
       onIntervals({ heartbeatMs: answer.heartbeatIntervalSec * 1000, statusMs: answer.statusIntervalSec * 1000 });
-      const first = await status();
+      if (isLeaving() && !this.streamsCommands) {
+        this.#hasLeft = true;
+        return this.end('it knows no goodbye');
+      }
+      // Hello alone is enough for goodbye, and a look at the machine may take long.
+      const first = isLeaving() ? undefined : await status();
       if (this.#isOver) return;
       this.#open(client.connect(this.#metadata()));
       if (this.streamsCommands) {
@@ -117,7 +131,7 @@ export class Session {
         const about = { nodeId, instanceId, features: FEATURES, agentVersion: version() };
         this.send({ $case: 'hello', value: { ...about, running: running(), registration: request } });
       }
-      this.send({ $case: 'status', value: first });
+      if (first !== undefined) this.send({ $case: 'status', value: first });
       logger.info(
         { address: printAddress(address), assigned: answer.assignedId, features: answer.features },
         'connected',
@@ -143,7 +157,7 @@ export class Session {
 
   /** False if it could not be sent. */
   send(payload: NonNullable<AgentMessage['payload']>): boolean {
-    if (!this.isOpen) return false;
+    if (!this.isOpen || this.#isClosing) return false;
     this.#stream?.write({ payload });
     return true;
   }
@@ -173,20 +187,17 @@ export class Session {
     else logger.debug({ problem }, 'heartbeat failed');
   }
 
-  /** Says that the agent stops for good, lets that and what was written before get out, then ends. */
-  async close(waitMs: number): Promise<void> {
-    const stream = this.#stream;
-    if (stream === undefined || this.#isOver) return this.end('closed');
+  /** Says that the agent stops for good, if a stream is open. Ends when the control plane has that and all before it. */
+  close(): void {
+    if (!this.isOpen || this.#isClosing) return;
     if (this.streamsCommands) this.send({ $case: 'goodbye', value: {} });
-    stream.end();
-    this.#closing = this.#o.clock.setTimeout(() => this.end('closed'), waitMs);
-    await this.ended;
+    this.#isClosing = true;
+    this.#stream?.end();
   }
 
   end(reason: string): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#closing?.cancel();
     this.#stream?.cancel();
     this.#client?.close();
     this.#end(reason);
@@ -218,7 +229,11 @@ export class Session {
       this.#o.onMessage(message);
     });
     stream.on('error', (error) => this.end(error.message));
-    stream.on('end', () => this.end('the control plane ended the stream'));
+    stream.on('end', () => {
+      // Once it has handled what came before; what breaks is an error.
+      if (this.#isClosing && !this.#isOver) this.#hasLeft = true;
+      this.end('the control plane ended the stream');
+    });
   }
 }
 

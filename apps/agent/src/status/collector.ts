@@ -79,6 +79,11 @@ export class Collector {
     return this.#looking;
   }
 
+  /** What was found last. Never rejects. */
+  lastLook(): Promise<Sight> {
+    return this.#last === undefined ? this.look() : Promise.resolve(this.#last);
+  }
+
   async #look(): Promise<Sight> {
     const { ollamaUrl } = this.#config;
     // Before our own requests open connections of their own.
