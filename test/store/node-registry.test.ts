@@ -421,12 +421,65 @@ describe('heartbeats', () => {
     expect(await registry().beat('a')).toBe(true);
     expect((await known()).find('a')).toMatchObject({ heartbeat: { status: 'degraded' } });
   });
+});
 
-  it('keeps a node with a stream when it deregisters from RabbitMQ', async () => {
-    await registry().register('i-1', registration(), 'amqp');
+describe('a node with a stream that deregisters by AMQP', () => {
+  const serving = () => registry().listen('m1', ['grpc']);
+
+  it('is kept while that is open, and heard over it alone', async () => {
+    await registry().register('i-1', registration({ said_ms: 1_000 }), 'amqp');
+    await serving();
     await open('i-1');
-    expect(await registry().deregister('i-1')).toBe('kept');
+    expect(await registry().deregister('i-1', 5_000)).toBe('kept');
+    // Of another queue, and said before.
+    expect(await registry().amqpBeat('i-1', heartbeat({ said_ms: 4_000 }))).toBe('outdated');
     expect((await known()).find('i-1')?.seenMs.amqp).toBeUndefined();
+    expect(await registry().amqpBeat('i-1', heartbeat({ said_ms: 6_000 }))).toBe('ok');
     expect(await registry().deregister('nobody')).toBe('unknown');
+  });
+
+  it('goes when the stream ends soon after, however that is noticed', async () => {
+    await registry().register('i-1', registration(), 'amqp');
+    await serving();
+    const { fence } = await open('i-1');
+    expect(await registry().deregister('i-1')).toBe('kept');
+    await registry().closeStream('i-1', fence);
+    expect((await known()).nodes.size).toBe(0);
+    expect(await new NodeLookup({ connection, keys }).leftAgoMs(['i-1'])).toBeLessThan(60_000);
+  });
+
+  const leftSince = (ms: number) => connection.zincrby(keys.nodesLeft(), -ms, 'i-1');
+  it.each([
+    ['it has registered there again', () => registry().register('i-1', registration(), 'amqp')],
+    ['the stream lived on for long', () => leftSince(61_000)],
+  ])('stays when the stream ends and %s', async (_what, happens) => {
+    await registry().register('i-1', registration(), 'amqp');
+    await serving();
+    const { fence } = await open('i-1');
+    await connection.hset(keys.nodeStreams(), 'i-1', `${fence} 1 m1`);
+    await registry().deregister('i-1');
+    await happens();
+    await registry().closeStream('i-1', fence);
+    expect((await known()).find('i-1')?.streamEndedMs).toBeGreaterThan(0);
+  });
+
+  it('stays when it was back with a newer stream, and that ends', async () => {
+    await registry().register('i-1', registration(), 'amqp');
+    await serving();
+    await open('i-1');
+    await registry().deregister('i-1');
+    await leftSince(1_000);
+    const { fence } = await open('i-1');
+    await registry().closeStream('i-1', fence);
+    expect((await known()).find('i-1')?.streamEndedMs).toBeGreaterThan(0);
+  });
+
+  it('goes at once if the monitor that served the stream has died', async () => {
+    await registry().register('i-1', registration(), 'amqp');
+    await serving();
+    await open('i-1');
+    await connection.zincrby(keys.servingMonitors(), -2 * LISTENING_PAUSE_MS, 'm1');
+    expect(await registry().deregister('i-1')).toBe('removed');
+    expect((await known()).nodes.size).toBe(0);
   });
 });

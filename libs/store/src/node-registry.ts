@@ -70,6 +70,7 @@ export class NodeRegistry {
       keys.removedNodes(),
       keys.nodesMeta(),
       keys.nodesLeft(),
+      keys.servingMonitors(),
       // A new one each time: Redis may lose its epoch more than once.
       randomUUID(),
       ...own,
@@ -158,11 +159,11 @@ export class NodeRegistry {
   }
 
   /**
-   * It said by AMQP that it goes; `saidMs` is when, by its own clock. `kept`: it still has a stream. `outdated`: it has
+   * It said by AMQP that it goes; `saidMs` is when, by its own clock. `kept`: it still has a stream, and goes when that ends soon. `outdated`: it has
    * registered anew since. Also of an unknown node it is remembered: what it said before may come later.
    */
   async deregister(name: string, saidMs?: number): Promise<'removed' | 'kept' | 'outdated' | 'unknown'> {
-    return (await this.#call('carrierarrDeregister', [name, saidMs ?? '']))[0] as 'removed';
+    return (await this.#call('carrierarrDeregister', [name, saidMs ?? '', LISTENING_PAUSE_MS]))[0] as 'removed';
   }
 
   /** Forgets those of these nodes that were not heard of since `beforeMs`. Resolves to how many. */

@@ -6,6 +6,7 @@ import { HealthState, NodeStatus, NodeType } from '@carrierarr/protocol/agent-co
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startFreezingProxy } from '../../support/freezing-proxy.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
+import { startTcpProxy } from '../../support/tcp-proxy.js';
 import { until } from '../../support/until.js';
 import { installationOf, type TestStream } from './support.js';
 
@@ -32,6 +33,19 @@ describe('an agent that stops', () => {
     expect(await stream.ended).toMatchObject({ code: codes.OK });
     await until('its node to be gone', async () => (await home.node('i-1')) === undefined);
     expect(home.follow.nodes.size).toBe(0);
+  });
+
+  it('and says so where Redis is out of reach hears that nobody has taken it', async () => {
+    const url = new URL(redis.url);
+    const proxy = await startTcpProxy(Number(url.port));
+    url.port = String(proxy.port);
+    const { agent } = await home.monitor('m1', [], url.href);
+    const stream = agent().stream().hello('host-a').status('host-a');
+    await home.streaming('host-a');
+    proxy.stop();
+    stream.say({ $case: 'goodbye', value: {} });
+    stream.call.end();
+    expect(await stream.ended).toMatchObject({ code: codes.UNAVAILABLE });
   });
 
   it.each([

@@ -64,6 +64,9 @@ export class Streams {
     } catch (error) {
       metrics.refused.inc({ reason: 'unavailable' });
       logger.debug({ err: error, peer: stream.peer, kind: payload.$case }, 'a message of an agent could not be stored');
+      // It is said once only, to whoever takes it.
+      if (payload.$case === 'goodbye')
+        stream.close(codes.UNAVAILABLE, 'This monitor cannot reach Redis now. Say goodbye to another.');
     }
   }
 

@@ -2,22 +2,24 @@
  * Scripts of the registry of nodes. All keys lie in one slot.
  *
  * All but the last have KEYS 1 nodes · 2 aliases · 3 registration by gRPC · 4 by AMQP · 5 status · 6 heartbeat ·
- * 7 streams · 8 seen by gRPC · 9 by AMQP · 10 versions · 11 removed · 12 meta · 13 left, and ARGV 1 the epoch to begin with if
- * there is none; its own arguments follow as A[1]…
+ * 7 streams · 8 seen by gRPC · 9 by AMQP · 10 versions · 11 removed · 12 meta · 13 left · 14 monitors, and ARGV 1 the epoch to begin
+ * with if there is none; its own arguments follow as A[1]…
  */
 import { NOW } from './append-entry.js';
 
-const NODE_SCRIPT_KEYS = 13;
+const NODE_SCRIPT_KEYS = 14;
 
 /** How long it is remembered that a node said that it goes, ms. An agent that is upgraded is back before. */
 export const LEFT_KEPT_MS = 600_000;
+/** A stream that ends so soon after its agent deregistered was ended by it, ms: what only broke is noticed within that, too. */
+const LEFT_STREAM_MS = 60_000;
 /** Names and keys of such nodes, with when they said so, that are remembered; the ones that left first go. Up to six each. */
 const LEFT_MAX = 60_000;
 
 const PREAMBLE = `${NOW}
 local K_NODES, K_ALIASES, K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local K_STREAMS, K_SEEN_GRPC, K_SEEN_AMQP, K_VERSIONS, K_REMOVED, K_META = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local K_LEFT = KEYS[13]
+local K_LEFT, K_MONITORS = KEYS[13], KEYS[14]
 local PARTS = {K_REG_GRPC, K_REG_AMQP, K_STATUS, K_BEAT, K_STREAMS}
 local A = {}
 for i = 2, #ARGV do A[i - 1] = ARGV[i] end
@@ -210,7 +212,14 @@ local key = resolve(A[1])
 local stream = redis.call('HGET', K_STREAMS, key)
 if not stream or string.match(stream, '^%d+') ~= A[2] then return {'fenced'} end
 if A[3] == 'close' then
-  if not string.match(stream, '^%d+ %d+ ') then return {'ok', key} end
+  local since = string.match(stream, '^%d+ (%d+) ')
+  if not since then return {'ok', key} end
+  -- Over AMQP it said meanwhile that it goes.
+  local left = redis.call('HEXISTS', K_REG_AMQP, key) == 0 and leftOf(key)
+  if left and tonumber(left.at) >= tonumber(since) and now - tonumber(left.at) < ${LEFT_STREAM_MS} then
+    drop(key)
+    return {'ok', key}
+  end
   redis.call('HSET', K_STREAMS, key, A[2] .. ' ' .. int(now))
   changed(key)
   return {'ok', key}
@@ -237,13 +246,13 @@ return {'ok', key}
 
 /**
  * A: 1 name · 2 heartbeat · 3 most nodes · 4 when it said so by its own clock, epoch ms, or ''.
- * Returns {'ok', key} | {'full', n} | {'outdated', key}: it has left, and this does not say that it is back.
+ * Returns {'ok', key} | {'full', n} | {'outdated', key}: it has left, and this does not say that it is back over AMQP.
  */
 const BEAT_AMQP = registryScript(`
 local key = resolve(A[1])
 -- Heartbeats have a queue of their own, so one may be heard after the word that its node goes. Where times do not tell, it
 -- waits for a registration, or until that word is forgotten: agents register when they start.
-local left = not isKnown(key) and leftOf(key)
+local left = (not isKnown(key) or redis.call('HEXISTS', K_REG_AMQP, key) == 0) and leftOf(key)
 if left then
   local said = tonumber(A[4])
   if not (said and left.isExact and said > left.said) then return {'outdated', key} end
@@ -256,8 +265,10 @@ return {'ok', key}
 `);
 
 /**
- * A: 1 name · 2 when it said so by its own clock, epoch ms, or ''. It said over AMQP that it goes.
- * Returns {'removed', key} | {'kept', key}: it has a stream | {'outdated', key}: it registered anew since | {'unknown'}.
+ * A: 1 name · 2 when it said so by its own clock, epoch ms, or '' · 3 pause after which a monitor does not live, ms. It said over
+ * AMQP that it goes.
+ * Returns {'removed', key} | {'kept', key}: it has a stream, whose end takes it away if that follows soon
+ * | {'outdated', key}: it registered anew since | {'unknown'}.
  */
 const DEREGISTER = registryScript(`
 local key = resolve(A[1])
@@ -271,8 +282,10 @@ end
 -- Several monitors read the queue, so an agent that restarts may be heard in the wrong order.
 local registered = saidIn(redis.call('HGET', K_REG_AMQP, key))
 if said and registered and registered > said then return {'outdated', key} end
-local stream = redis.call('HGET', K_STREAMS, key)
-if stream and string.match(stream, '^%d+ %d+ ') then
+-- What a monitor served that died is no stream.
+local monitor = string.match(redis.call('HGET', K_STREAMS, key) or '', '^%d+ %d+ (.+)$')
+if monitor and now - (tonumber(redis.call('ZSCORE', K_MONITORS, monitor)) or 0) <= tonumber(A[3]) then
+  rememberLeft({key, A[1], redis.call('HGET', K_NODES, key)}, int(now), said or lastSaid(key), said ~= nil)
   redis.call('HDEL', K_REG_AMQP, key)
   redis.call('HDEL', K_BEAT, key)
   redis.call('ZREM', K_SEEN_AMQP, key)
