@@ -1,9 +1,10 @@
 /** Takes secrets out of text that is about to be written down. */
 
 const SECRET_PARAMETERS = new Set(['access_token', 'token', 'password', 'id_token', 'refresh_token', 'client_secret']);
+// Strangers write some of the text: each part ends where another could begin, so that none is looked at again and again.
 // Greedy up to the last @ of the authority, since unescaped passwords contain @ as well.
-const USER_INFO = /([a-z][a-z0-9+.-]*:\/\/[^\s/?#:@]*):[^\s/?#]*@/gi;
-const PARAMETER = /([?&#])([^=&#\s]+)=([^&#\s]+)/g;
+const USER_INFO = /(:\/\/[^\s/?#:@]*):[^\s/?#]*@/g;
+const PARAMETER = /([?&#])([^=&#?\s]+)=([^&#\s]+)/g;
 
 function decoded(name: string): string {
   try {
