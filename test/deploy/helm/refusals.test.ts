@@ -261,6 +261,26 @@ describe.skipIf(helmMissing !== undefined).concurrent('the chart refuses', { tim
   const insecure = { ...served, 'agents.grpc.insecure': true };
   const named = { 'networkPolicy.agentsFrom': [{ ipBlock: { cidr: '10.0.0.0/8' } }] };
   test.each([
+    ['by default', { agentHeartbeatInterval: '61s' }, 'agentHeartbeatInterval', '(2m), got 61s'],
+    [
+      'as it is set',
+      { agentStatusInterval: '15.1s', staleTimeout: '0.5m' },
+      'agentStatusInterval',
+      '(0.5m), got 15.1s',
+    ],
+  ])('reports of agents too seldom for the time after which they are stale, %s', async (_, config, key, words) => {
+    const said = `- Expected monitor.config.${key} to be at most half of staleTimeout ${words}: agents would`;
+    expect(await refusal({ ...proxied, 'monitor.config': config })).toContain(said);
+    // No monitor would mind where none serves agents.
+    expect(await refusal({ 'monitor.config': config })).toBe('');
+  });
+
+  test('no reports of agents that come twice in that time', async () => {
+    const config = { staleTimeout: '10s', agentHeartbeatInterval: '5s', agentStatusInterval: '5000ms' };
+    expect(await refusal({ ...proxied, 'monitor.config': config })).toBe('');
+  });
+
+  test.each([
     ['agents without TLS', served, 'agents.grpc has no TLS: anybody on the way could read'],
     ['tokens without TLS', { ...served, 'agents.grpc.tokens.existingSecret': 't' }, 'agents.grpc has no TLS'],
     ['every machine that knows TLS', tls, 'agents.grpc does not tell agents from others'],

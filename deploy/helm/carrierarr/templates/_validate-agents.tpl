@@ -35,6 +35,14 @@
   {{- if and $route $hasCa (not $hasTokens) -}}
   {{- $problems = append $problems "agents.grpcRoute and agents.ingress end TLS, so certificates of agents do not pass through them and whoever comes is taken for the proxy. Set agents.grpc.tokens.existingSecret; for certificates use agents.service.type=LoadBalancer." -}}
   {{- end -}}
+  {{- $stale := .Values.monitor.config.staleTimeout | default "2m" -}}
+  {{- $longest := divf (include "carrierarr.milliseconds" $stale | float64) 2.0 | floor -}}
+  {{- range $key := list "agentHeartbeatInterval" "agentStatusInterval" -}}
+    {{- $given := get $.Values.monitor.config $key -}}
+    {{- if and $given (gt (include "carrierarr.milliseconds" $given | float64) $longest) -}}
+    {{- $problems = append $problems (printf "Expected monitor.config.%s to be at most half of staleTimeout (%s), got %s: agents would count as stale between two reports." $key $stale $given) -}}
+    {{- end -}}
+  {{- end -}}
   {{- if eq (int $grpc.port) (int .Values.monitor.opsPort) -}}
   {{- $problems = append $problems (printf "agents.grpc.port and monitor.opsPort are both %d. They need a port each." (int $grpc.port)) -}}
   {{- end -}}
