@@ -27,7 +27,7 @@ it('leads a command to its result', async () => {
   const m = mail();
   await m.put('n1', request);
   expect(await m.look('x1')).toMatchObject({ kind: 'under-way', state: 'waiting' });
-  expect(await m.send('x1', 1, false)).toEqual({ kind: 'send', request, isKilled: false });
+  expect(await m.send('x1', 1, false)).toEqual({ kind: 'send', request, isKilled: false, isFirst: true });
   expect(await m.look('x1')).toMatchObject({ state: 'sent' });
   expect(await m.accepted('x1', 7)).toBe(true);
   expect(await m.look('x1')).toMatchObject({ state: 'accepted' });
@@ -46,7 +46,10 @@ it('sends a command once to an agent that would run it twice, and again to one t
   await m.put('n1', request);
   expect((await m.send('x1', 1, false)).kind).toBe('send');
   expect((await m.send('x1', 2, false)).kind).toBe('already');
-  expect((await m.send('x1', 2, true)).kind).toBe('send');
+  expect(await m.send('x1', 2, true)).toMatchObject({ kind: 'send', isFirst: false });
+  // Begun anew, for another start.
+  await m.put('n1', { ...request, fence: 8 });
+  expect(await m.send('x1', 2, true)).toMatchObject({ kind: 'send', isFirst: true });
 });
 
 it('sends nothing of a command that nobody waits for, or that has ended', async () => {

@@ -36,7 +36,8 @@ export interface OpenMail {
 }
 
 export type MailSendAnswer =
-  | { kind: 'send'; request: AgentRequest; isKilled: boolean }
+  /** `isFirst`: it was never sent before. */
+  | { kind: 'send'; request: AgentRequest; isKilled: boolean; isFirst: boolean }
   /** Its end was asked for before it was ever sent. From now on nobody sends it. */
   | { kind: 'never-sent' }
   /** It was sent before, to an agent that would run it twice. */
@@ -109,12 +110,13 @@ export class AgentMail {
 
   /** To be called before a command is written to a stream. `mayRepeat`: the agent runs it once, however often it comes. */
   async send(execution: string, streamFence: number, mayRepeat: boolean): Promise<MailSendAnswer> {
-    const [what, request, kill] = await this.#call('carrierarrMailSend', execution, [
+    const [what, request, kill, first] = await this.#call('carrierarrMailSend', execution, [
       mayRepeat ? '1' : '',
       streamFence,
     ]);
     if (what !== 'send') return { kind: what as 'never-sent' | 'already' | 'gone' };
-    return { kind: 'send', request: agentRequestSchema.parse(JSON.parse(String(request))), isKilled: kill === '1' };
+    const parsed = agentRequestSchema.parse(JSON.parse(String(request)));
+    return { kind: 'send', request: parsed, isKilled: kill === '1', isFirst: first === '1' };
   }
 
   /** The agent has it. False: nobody waits for it any more. */

@@ -43,6 +43,7 @@ async function started(folder: string) {
   const clock = new FakeClock();
   const said = { accepted: [] as string[], results: [] as CommandResult[] };
   let isUp = true;
+  let streamsCommands = true;
   const begun: { id: string; end: () => void }[] = [];
   const hold = vi.fn<() => Promise<void>>(() => Promise.resolve());
   const none = () => undefined;
@@ -57,7 +58,7 @@ async function started(folder: string) {
   const commands = new Commands({
     ...{ config: loaded.values, clock, begin, holdFolder: hold, onActivity: none, secrets: [] },
     link: () => ({
-      ...{ isUp, streamsCommands: true, silentMs: 0, sendOutput: () => Promise.reject(new Error('no output')) },
+      ...{ isUp, streamsCommands, silentMs: 0, sendOutput: () => Promise.reject(new Error('no output')) },
       sendAccepted: (id) => void said.accepted.push(id),
       sendResult: (result) => said.results.push(result) > 0,
     }),
@@ -74,8 +75,10 @@ async function started(folder: string) {
     await commands.stop();
   });
   const endsOf = (id: string) => said.results.flatMap(({ commandId, end }) => (commandId === id ? [end] : []));
-  const take = (id: string) => commands.take(Command.fromPartial({ commandId: id, fence: 1 }));
-  return { commands, clock, hold, said, begun, endsOf, take };
+  const take = (id: string, more: Partial<Command> = {}) =>
+    commands.take(Command.fromPartial({ commandId: id, fence: 1, ...more }));
+  const speaksOld = () => (streamsCommands = false);
+  return { commands, clock, hold, said, begun, endsOf, take, speaksOld };
 }
 
 it('does not lose a command that begins while the journal, just read, is being written', async () => {
@@ -146,7 +149,7 @@ it('does not lose what another agent runs that has the folder', async () => {
   });
 });
 
-it('says of no command that it never ran while it cannot read which have run', async () => {
+it('says of no command that was sent before that it never ran while it cannot read which have run', async () => {
   const { folder } = await leftBehind((journal) => journal.see('old', 1, 1));
   const { said, begun, take } = await started(folder);
   take('old');
@@ -154,6 +157,30 @@ it('says of no command that it never ran while it cannot read which have run', a
     { commandId: 'old', fence: 1, end: CommandEnd.COMMAND_END_LOST, error: expect.stringContaining('--state-dir') },
   ]);
   expect(said.accepted).toEqual([]);
+  expect(begun).toEqual([]);
+});
+
+it('refuses what was never sent before while it cannot read which have run, and runs it once it can, if it is sent again', async () => {
+  const { folder, reach } = await leftBehind((journal) => journal.see('old', 1, 1));
+  const { clock, commands, said, begun, take } = await started(folder);
+  take('new', { firstSending: true });
+  expect(said.results).toMatchObject([
+    { commandId: 'new', fence: 1, end: CommandEnd.COMMAND_END_REFUSED, error: expect.stringContaining('--state-dir') },
+  ]);
+  expect(begun).toEqual([]);
+  await reach();
+  clock.advance(RETRY_MS);
+  await vi.waitFor(() => expect(commands.diskProblem).toBeUndefined());
+  take('new');
+  await vi.waitFor(() => expect(begun.map(({ id }) => id)).toEqual(['new']));
+});
+
+it('refuses all while it cannot read which have run, from a control plane that sends none twice', async () => {
+  const { folder } = await leftBehind((journal) => journal.see('old', 1, 1));
+  const { said, begun, take, speaksOld } = await started(folder);
+  speaksOld();
+  take('new');
+  expect(said.results).toMatchObject([{ commandId: 'new', end: CommandEnd.COMMAND_END_REFUSED, success: false }]);
   expect(begun).toEqual([]);
 });
 

@@ -111,7 +111,7 @@ export class TestControlPlane {
       $case: 'command',
       value: {
         ...{ type: CommandType.COMMAND_TYPE_EXEC, args: {}, timeoutSeconds: 0, argv: [], fence: 1, killGraceMs: 2000 },
-        ...{ outageGraceMs: 60_000, outputBytesMax: 0, ...fields },
+        ...{ outageGraceMs: 60_000, outputBytesMax: 0, firstSending: false, ...fields },
       },
     });
   }

@@ -83,7 +83,7 @@ function carrierOf(lease: CommandStore['lease'], { streamsCommands = true } = {}
   });
   carrier.opened(stream, []);
   const commands = () => sent.flatMap((each) => (each.$case === 'command' ? [each.value.commandId] : []));
-  return { connection, keys, mail, carrier, clock, stream, close, asked, commands, ready: () => carrier.sweep() };
+  return { connection, keys, mail, carrier, clock, stream, close, asked, sent, commands, ready: () => carrier.sweep() };
 }
 
 const leaseOf = ({ target, execution, fence }: AgentRequest): Lease => ({
@@ -108,6 +108,17 @@ describe('news of a mail', () => {
     await home.carrier.woken('x2', 'n1');
     expect(home.asked).toEqual(['n1', 'w1', 'w1']);
     expect(states).toEqual(['sent', 'sent', 'sent']);
+  });
+
+  it('has its agent told whether that was sent before', async () => {
+    const home = carrierOf(async () => leaseOf(request));
+    await home.ready();
+    await home.mail.put('n1', request);
+    await home.carrier.woken('x1', 'n1');
+    home.clock.advance(10_000);
+    await home.carrier.sweep();
+    const command = (firstSending: boolean) => ({ $case: 'command', value: { commandId: 'x1', firstSending } });
+    expect(home.sent).toMatchObject([command(true), command(false)]);
   });
 
   it('whose runner has lost its target drops it unsent', async () => {

@@ -205,7 +205,7 @@ export class Commands {
       return;
     }
     if (this.#taking.has(id)) return;
-    if (!this.#journal.isRead) return this.#doubt(command);
+    if (!this.#journal.isRead) return this.#notRun(command);
     const seen = this.#journal.find(id);
     // Its runner was lost, and whoever asked for it has allowed that it is run again.
     const isStartedAnew = seen !== undefined && seen.fence !== 0 && fence > seen.fence;
@@ -326,10 +326,16 @@ export class Commands {
     this.#o.link().sendResult(refusalOf(command, new Refusal(`Refused: ${problem}.`)));
   }
 
-  /** It may have run in an earlier life of the agent, so nobody may take it for one that never did. */
-  #doubt({ commandId: id, fence }: Command): void {
+  /**
+   * Nobody knows which commands have run. One that was sent before may have, in an earlier life of the agent, so nobody may take it
+   * for one that never did. Control planes from before carrierarr send none twice.
+   */
+  #notRun(command: Command): void {
     const { metrics, logger } = this.#o;
+    const { commandId: id, fence } = command;
     const problem = this.diskProblem?.message ?? 'It has not been read yet.';
+    if (command.firstSending || !this.#o.link().streamsCommands)
+      return this.#refuse(command, `which commands have run cannot be read, so none is taken: ${problem}`);
     metrics.commands.inc({ end: commandEndName(CommandEnd.COMMAND_END_LOST) });
     logger.warn({ command: id, problem }, 'command not run: whether it has run before cannot be read');
     const error = `the agent did not run it now, and cannot read whether it has run before: ${problem}`;

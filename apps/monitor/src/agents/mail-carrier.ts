@@ -321,7 +321,7 @@ export class MailCarrier {
     const { request } = answer;
     if (isGivenUp) return this.#drop(execution, request.fence);
     state.target = request.target;
-    const written = commandOf(request);
+    const written = commandOf(request, answer.isFirst);
     if ('problem' in written) return this.#refuse(execution, 'refused', written.problem);
     if (!stream.send({ $case: 'command', value: written.command })) {
       logger.warn({ execution, node: identity.key }, 'a command could not be written: the stream has just ended');

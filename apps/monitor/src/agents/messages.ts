@@ -134,7 +134,7 @@ function serviceOf({ state, message, uptimeSeconds }: ServiceStatus) {
 }
 
 /** What is written to a stream for a request. The problem says why it cannot be. */
-export function commandOf(request: AgentRequest): { command: Command } | { problem: string } {
+export function commandOf(request: AgentRequest, isFirst: boolean): { command: Command } | { problem: string } {
   const type = CommandType[`COMMAND_TYPE_${request.type}` as keyof typeof CommandType];
   if (type === undefined) return { problem: `This monitor knows no command of type ${request.type}. Upgrade it.` };
   return {
@@ -142,6 +142,7 @@ export function commandOf(request: AgentRequest): { command: Command } | { probl
       ...{ commandId: request.execution, type, args: request.args, timeoutSeconds: request.timeout_seconds },
       ...{ argv: request.argv ?? [], fence: request.fence, killGraceMs: request.kill_grace_ms },
       ...{ outageGraceMs: request.outage_grace_ms, outputBytesMax: request.output_bytes_max },
+      firstSending: isFirst,
     }),
   };
 }

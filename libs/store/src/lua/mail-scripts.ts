@@ -26,7 +26,7 @@ return {'ok'}
 
 /**
  * Before a command is written to a stream. KEYS as above. ARGV 1 '1' if it may be sent again · 2 fence of the stream.
- * Returns {'send', request, kill or ''} | {'never-sent'} | {'already'} | {'gone'}.
+ * Returns {'send', request, kill or '', '1' if it was never sent before} | {'never-sent'} | {'already'} | {'gone'}.
  */
 const MAIL_SEND = `${MAIL}
 local mail = redis.call('HMGET', MAIL, 'request', 'state', 'kill', 'result')
@@ -36,7 +36,7 @@ if mail[2] == 'waiting' then
   if mail[3] == '1' then return {'never-sent'} end
 elseif ARGV[1] ~= '1' then return {'already'} end
 redis.call('HSET', MAIL, 'contact', int(now), 'stream', ARGV[2], 'repeatable', ARGV[1])
-return {'send', mail[1], mail[3] or ''}
+return {'send', mail[1], mail[3] or '', mail[2] == 'waiting' and '1' or ''}
 `;
 
 /** KEYS as above. ARGV 1 fence of the execution. Returns {'ok'} | {'gone'}. */

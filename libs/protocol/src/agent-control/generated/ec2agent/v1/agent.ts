@@ -268,6 +268,8 @@ export interface Command {
   outageGraceMs: number;
   /** output beyond this is only counted */
   outputBytesMax: number;
+  /** nobody was sent it before, so it has not run; false: it may have */
+  firstSending: boolean;
 }
 
 export interface Command_ArgsEntry {
@@ -1976,6 +1978,7 @@ function createBaseCommand(): Command {
     killGraceMs: 0,
     outageGraceMs: 0,
     outputBytesMax: 0,
+    firstSending: false,
   };
 }
 
@@ -2007,6 +2010,9 @@ export const Command: MessageFns<Command> = {
     }
     if (message.outputBytesMax !== 0) {
       writer.uint32(192).int64(message.outputBytesMax);
+    }
+    if (message.firstSending !== false) {
+      writer.uint32(200).bool(message.firstSending);
     }
     return writer;
   },
@@ -2099,6 +2105,14 @@ export const Command: MessageFns<Command> = {
             message.outputBytesMax = longToNumber(reader.int64());
             continue;
           }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.firstSending = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2133,6 +2147,7 @@ export const Command: MessageFns<Command> = {
     message.killGraceMs = object.killGraceMs ?? 0;
     message.outageGraceMs = object.outageGraceMs ?? 0;
     message.outputBytesMax = object.outputBytesMax ?? 0;
+    message.firstSending = object.firstSending ?? false;
     return message;
   },
 };
