@@ -86,6 +86,19 @@ it('tells of a kill with the command, and on the channel', async () => {
   subscriber.disconnect();
 });
 
+it('tells on the channel that a command was taken away, unless it had ended', async () => {
+  const m = mail();
+  const subscriber = connection.duplicate();
+  const heard: string[] = [];
+  subscriber.on('smessage', (_channel: string, message: string) => heard.push(message));
+  for (const execution of ['ended', 'runs']) await m.put('n1', { ...request, execution });
+  await m.answer('ended', 7, result);
+  await subscriber.ssubscribe(keys.agentMailChannel());
+  for (const execution of ['ended', 'runs']) await m.remove(execution, 7);
+  await expect.poll(() => heard).toEqual(['runs n1']);
+  subscriber.disconnect();
+});
+
 it('never sends a command that was killed before, and sends one again whose kill came later', async () => {
   const m = mail();
   await m.put('n1', request);

@@ -98,11 +98,12 @@ return {'withdrawn'}
 
 /** KEYS as above. ARGV 1 execution · 2 fence · 3 channel. Returns {'removed'} | {'gone'}. */
 const MAIL_REMOVE = `${MAIL}
-local mail = redis.call('HMGET', MAIL, 'fence', 'node')
+local mail = redis.call('HMGET', MAIL, 'fence', 'node', 'result')
 if mail[1] and mail[1] ~= ARGV[2] then return {'gone'} end
 redis.call('DEL', MAIL)
 redis.call('SREM', OPEN, ARGV[1])
-if mail[2] then redis.call('SPUBLISH', ARGV[3], ARGV[1] .. ' ' .. mail[2]) end
+-- What has ended need not be told to end.
+if mail[2] and not mail[3] then redis.call('SPUBLISH', ARGV[3], ARGV[1] .. ' ' .. mail[2]) end
 return {mail[1] and 'removed' or 'gone'}
 `;
 
