@@ -51,6 +51,45 @@ it('tells what went wrong with a pull', async () => {
     ...{ success: false, exitCode: 1, end: CommandEnd.COMMAND_END_EXITED },
     error: 'Ollama could not pull nothing: pull model manifest: file does not exist',
   });
+  // Who watches sees what is written, not what is in the result.
+  expect(control.text('c1')).toBe(
+    'pulling manifest\nOllama could not pull nothing: pull model manifest: file does not exist\n',
+  );
+});
+
+it('tells of a long error no more than control planes take in a message', async () => {
+  await beside((request, response) => {
+    if (request.url !== '/api/pull') return json(response, { models: [] });
+    response.end(`${JSON.stringify({ error: 'z'.repeat(900_000) })}\n`);
+  });
+  pull('m');
+  const { error } = await control.result('c1');
+  expect(error).toMatch(/^Ollama could not pull m: z+$/);
+  expect(error.length).toBe(10_000);
+});
+
+it('gives up an answer whose line does not end, and one that is cut off', async () => {
+  let isEndless = true;
+  let isClosed = false;
+  await beside((request, response) => {
+    if (request.url !== '/api/pull') return json(response, { models: [] });
+    if (!isEndless) return void response.write('{"status":"pulling manifest"}\n', () => response.destroy());
+    response.on('close', () => (isClosed = true));
+    const write = () => {
+      while (response.write('y'.repeat(64 * 1024))) continue;
+    };
+    response.on('drain', write);
+    write();
+  });
+  pull('m');
+  expect(await control.result('c1')).toMatchObject({
+    ...{ exitCode: 1, end: CommandEnd.COMMAND_END_EXITED },
+    error: expect.stringMatching(/^Ollama broke off while pulling m: a line of its answer/) as string,
+  });
+  await until('the request to end', () => isClosed);
+  isEndless = false;
+  control.command({ commandId: 'c2', type: CommandType.COMMAND_TYPE_PULL_MODEL, args: { model: 'm' } });
+  expect((await control.result('c2')).error).toBe('Ollama broke off while pulling m: aborted');
 });
 
 it('does not take a pull that broke off for a success', async () => {

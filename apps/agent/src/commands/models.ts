@@ -1,6 +1,5 @@
 /** Models of Ollama: fetched and put out of memory by its own API. https://github.com/ollama/ollama/blob/main/docs/api.md */
 import type { IncomingMessage } from 'node:http';
-import { createInterface } from 'node:readline';
 import { openRequest } from '../status/http.js';
 import type { OwnTask } from './own-work.js';
 
@@ -10,7 +9,7 @@ export function pullModel(ollamaUrl: string, model: string): OwnTask {
     const response = await post(ollamaUrl, '/api/pull', { model, name: model, stream: true }, signal);
     const progress = new PullProgress();
     let isDone = false;
-    for await (const line of createInterface({ input: response })) {
+    for await (const line of linesOf(response, `Ollama broke off while pulling ${model}`)) {
       const answer = jsonOf(line);
       const error = answer['error'];
       if (typeof error === 'string') throw new Error(`Ollama could not pull ${model}: ${error}`);
@@ -45,6 +44,27 @@ async function post(ollamaUrl: string, path: string, json: unknown, signal: Abor
   }
   const error = jsonOf(body)['error'];
   throw new Error(`Ollama answered ${response.statusCode}: ${typeof error === 'string' ? error : body.slice(0, 300)}`);
+}
+
+/** Of an answer: what has none within this is none of Ollama's. */
+const LINE_CHARS_MAX = 1024 * 1024;
+
+/** Rejects with `broken` and why when the answer breaks off. */
+async function* linesOf(response: IncomingMessage, broken: string): AsyncGenerator<string> {
+  let begun = '';
+  response.setEncoding('utf8');
+  try {
+    for await (const chunk of response as AsyncIterable<string>) {
+      const lines = `${begun}${chunk}`.split('\n');
+      begun = lines.pop() ?? '';
+      yield* lines;
+      if (begun.length > LINE_CHARS_MAX)
+        throw new Error(`a line of its answer has more than ${LINE_CHARS_MAX} characters`);
+    }
+  } catch (cause) {
+    throw new Error(`${broken}: ${(cause as Error).message}`, { cause });
+  }
+  yield begun;
 }
 
 const STEP_PERCENT = 5;

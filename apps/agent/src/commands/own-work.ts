@@ -1,4 +1,7 @@
-/** Work that the agent does itself, written as a function that says lines and can be aborted. */
+/**
+ * Work that the agent does itself, written as a function that says lines and can be aborted. Why it failed is its last line: a
+ * control plane that takes lines shows nothing else of it.
+ */
 import { deferred } from '@carrierarr/execution';
 import type { Clock, Timer } from '@carrierarr/platform';
 import type { Work, WorkOutput } from './work.js';
@@ -14,20 +17,26 @@ export function startOwn(task: OwnTask, output: WorkOutput, clock: Clock): Work 
   const abort = new AbortController();
   const exited = deferred<{ code: number; problem?: string }>();
   let timer: Timer | undefined;
-  const say = (line: string) =>
-    output.bytes('o', Buffer.from(`${line.slice(0, LINE_CHARS_MAX).replaceAll('\n', ' ')}\n`));
+  const write = (stream: 'o' | 'e', line: string) => output.bytes(stream, Buffer.from(`${line}\n`));
+  const say = (line: string) => write('o', shortened(line));
   const end = (how: { code: number; problem?: string }) => {
     timer?.cancel();
     exited.resolve(how);
   };
   task(say, abort.signal).then(
     () => end({ code: 0 }),
-    (error: Error) => end(abort.signal.aborted ? { code: TERMINATED } : { code: FAILED, problem: error.message }),
+    (error: Error) => {
+      if (abort.signal.aborted) return end({ code: TERMINATED });
+      const problem = shortened(error.message);
+      write('e', problem);
+      end({ code: FAILED, problem });
+    },
   );
   return {
     exited: exited.promise,
     async finish() {
       output.end('o');
+      output.end('e');
     },
     beat() {
       // It lives as long as this process does.
@@ -47,4 +56,9 @@ export function startOwn(task: OwnTask, output: WorkOutput, clock: Clock): Work 
       // As above.
     },
   };
+}
+
+/** As one line of a bounded length: it may hold what somebody else wrote. */
+function shortened(text: string): string {
+  return text.slice(0, LINE_CHARS_MAX).replaceAll('\n', ' ');
 }
