@@ -1,6 +1,7 @@
+import { EventEmitter } from 'node:events';
 import { createMetrics, FakeClock, systemClock } from '@carrierarr/platform';
 import { ClientError, Keys } from '@carrierarr/protocol';
-import { CommandStore, defineScripts, RunnerRegistry } from '@carrierarr/store';
+import { CommandStore, defineScripts, type RedisConnection, RunnerRegistry } from '@carrierarr/store';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Commands, type CommandsOptions, normaliseTarget } from '../../apps/gateway/src/commands.js';
@@ -20,7 +21,7 @@ beforeAll(async () => {
   connection = redis.client();
   defineScripts(connection);
   // On the real clock: the tests move the other one faster than Redis answers.
-  health = new RedisHealth({ connection, clock: systemClock, logger });
+  health = new RedisHealth({ connection, keys, clock: systemClock, logger });
   void health.start();
   await vi.waitUntil(() => health.state.kind === 'available');
 });
@@ -108,7 +109,7 @@ describe('submit', () => {
   });
 
   it('fails after a second when Redis does not answer', async () => {
-    const own = new RedisHealth({ connection, clock, logger });
+    const own = new RedisHealth({ connection, keys, clock, logger });
     void own.start();
     await vi.waitFor(() => expect(own.state.kind).toBe('available'));
     own.stop();
@@ -152,7 +153,7 @@ describe('kill', () => {
 describe('the health of Redis', () => {
   it('is told to listeners once for each change, and to readiness', async () => {
     const readiness = { set: vi.fn<(name: string, ok: boolean, detail?: string) => void>() };
-    const own = new RedisHealth({ connection, clock, logger, readiness });
+    const own = new RedisHealth({ connection, keys, clock, logger, readiness });
     const seen: string[] = [];
     own.onChange(({ kind }) => seen.push(kind));
     void own.start();
@@ -168,6 +169,24 @@ describe('the health of Redis', () => {
       clock.advance(500);
       expect(seen).toEqual(['available', 'degraded', 'available']);
     });
+    own.stop();
+  });
+
+  it('asks every part of a Cluster: one that is away makes it degraded, though others answer', async () => {
+    let isOneAway = false;
+    const away = keys.ofEachSlot()[17];
+    const exists = (key: string) =>
+      isOneAway && key === away ? Promise.reject(new Error('Connection is closed.')) : Promise.resolve(0);
+    const cluster = Object.assign(new EventEmitter(), { isCluster: true, exists, ping: () => Promise.resolve('PONG') });
+    const own = new RedisHealth({ connection: cluster as unknown as RedisConnection, keys, clock, logger });
+    await own.start();
+    expect(own.state).toEqual({ kind: 'available' });
+    isOneAway = true;
+    await clock.advanceAsync(500);
+    expect(own.state).toEqual({ kind: 'degraded', reason: 'Connection is closed.' });
+    isOneAway = false;
+    await clock.advanceAsync(500);
+    expect(own.state).toEqual({ kind: 'available' });
     own.stop();
   });
 });

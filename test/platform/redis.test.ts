@@ -274,6 +274,12 @@ describe('on a Cluster', () => {
     expect(await redis.get('key-7')).toBe('7');
   });
 
+  it('no call is refused once it is there, however many come at once and wherever they go', async () => {
+    const redis = await connected(argv());
+    const calls = Array.from({ length: 64 }, (_, index) => redis.set(`first-${index}`, index));
+    expect(new Set(await Promise.all(calls))).toEqual(new Set(['OK']));
+  });
+
   it('sharded channels work on every node', async () => {
     const subscriber = await connected(argv(), 'subscriber');
     const publisher = await connected(argv());

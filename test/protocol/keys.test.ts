@@ -57,6 +57,13 @@ describe('keys', () => {
     );
   });
 
+  it('of each slot are as many as there are slots, those of every target among them', () => {
+    const tags = keys.ofEachSlot().map(hashTag);
+    expect(new Set(tags).size).toBe(tags.length);
+    expect(tags).toEqual(expect.arrayContaining([hashTag(keys.leader()), hashTag(`${keys.bullPrefix}:drain:wait`)]));
+    fc.assert(fc.property(target, (name) => tags.includes(hashTag(keys.log(name)))));
+  });
+
   it('are different for different targets', () => {
     fc.assert(
       fc.property(fc.uniqueArray(target, { minLength: 2, maxLength: 2 }), ([a = '', b = '']) => {

@@ -14,11 +14,11 @@ import {
   defineScripts,
   ExecutionHistory,
   markDeleted,
+  type RedisConnection,
   ResourceEvents,
   ResourceStore,
   updateResource,
 } from '@carrierarr/store';
-import type { TestRedis } from './redis.js';
 import { until } from './until.js';
 
 const EXECUTIONS_MAX = 5_000;
@@ -31,7 +31,7 @@ export interface Wanted {
   spec?: Record<string, unknown>;
 }
 
-export function fleetOf(redis: TestRedis, prefix = DEFAULT_PREFIX) {
+export function fleetOf(redis: { client(): RedisConnection }, prefix = DEFAULT_PREFIX) {
   const connection = redis.client();
   defineScripts(connection);
   const keys = new Keys(prefix);

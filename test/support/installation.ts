@@ -33,6 +33,8 @@ export interface InstallationOptions {
   monitorEnv?: Record<string, string>;
   /** By default the witness. */
   script?: string;
+  /** Ways to a Redis of the test's own, such as a Cluster; by default one server is started. */
+  redisFlags?: readonly string[];
   /** Variables of the runners, which scripts inherit. */
   scriptEnv?: Record<string, string>;
   /** Whose programs it starts with; this release's by default. */
@@ -54,18 +56,21 @@ export class Installation {
   readonly monitors: Program[] = [];
   readonly #clients: { stop(): void }[] = [];
   readonly #retired: Program[] = [];
+  readonly #ownRedis: TestRedis | undefined;
   #names = 0;
 
   private constructor(
-    readonly redis: TestRedis,
+    ownRedis: TestRedis | undefined,
     /** Journal and release files of the witness. */
     readonly folder: string,
     readonly options: InstallationOptions,
-  ) {}
+  ) {
+    this.#ownRedis = ownRedis;
+  }
 
   /** Starts all of it; it ends with the test, and shows the programs' logs if that fails. */
   static async start(options: InstallationOptions = {}): Promise<Installation> {
-    const redis = await startRedis({ appendOnly: true });
+    const redis = options.redisFlags === undefined ? await startRedis({ appendOnly: true }) : undefined;
     const folder = await mkdtemp(join(tmpdir(), 'carrierarr-witness-'));
     await writeFile(join(folder, 'journal'), '');
     const it = new Installation(redis, folder, options);
@@ -79,10 +84,16 @@ export class Installation {
     return it;
   }
 
+  /** The one server; throws where a test brought its own. */
+  get redis(): TestRedis {
+    if (this.#ownRedis === undefined) throw new Error('The Redis of this installation belongs to its test.');
+    return this.#ownRedis;
+  }
+
   /** One more gateway, ready. */
-  async addGateway({ redisUrl = this.redis.url, release }: AddOptions = {}): Promise<Program> {
+  async addGateway({ redisUrl = this.#redisUrl, release }: AddOptions = {}): Promise<Program> {
     const name = `gateway-${(this.#names += 1)}`;
-    const flags = [...GATEWAY_FLAGS, '--gateway-id', name, ...(this.options.gatewayFlags ?? [])];
+    const flags = [...GATEWAY_FLAGS, '--gateway-id', name, ...this.#redisFlags, ...(this.options.gatewayFlags ?? [])];
     const program = startGateway({ name, redisUrl, flags, release });
     this.gateways.push(program);
     await program.ready();
@@ -90,12 +101,12 @@ export class Installation {
   }
 
   /** One more runner, ready. */
-  async addRunner({ redisUrl = this.redis.url, release }: AddOptions = {}): Promise<Program> {
+  async addRunner({ redisUrl = this.#redisUrl, release }: AddOptions = {}): Promise<Program> {
     const name = `runner-${(this.#names += 1)}`;
     const program = startRunner({
       ...{ name, redisUrl, release },
       script: this.options.script ?? join(WORKSPACE, 'test/fixtures/witness.sh'),
-      flags: [...RUNNER_FLAGS, ...(this.options.runnerFlags ?? [])],
+      flags: [...RUNNER_FLAGS, ...this.#redisFlags, ...(this.options.runnerFlags ?? [])],
       env: {
         WITNESS_DIR: this.folder,
         MOCK_WORKER_STATE_DIR: join(this.folder, 'mock-worker'),
@@ -110,9 +121,9 @@ export class Installation {
   }
 
   /** One more monitor, ready: it leads or stands by. */
-  async addMonitor({ redisUrl = this.redis.url, release }: AddOptions = {}): Promise<Program> {
+  async addMonitor({ redisUrl = this.#redisUrl, release }: AddOptions = {}): Promise<Program> {
     const name = `monitor-${(this.#names += 1)}`;
-    const flags = [...MONITOR_FLAGS, ...(this.options.monitorFlags ?? [])];
+    const flags = [...MONITOR_FLAGS, ...this.#redisFlags, ...(this.options.monitorFlags ?? [])];
     const program = startMonitor({ name, redisUrl, flags, release, env: this.options.monitorEnv ?? {} });
     this.monitors.push(program);
     await program.ready();
@@ -216,6 +227,15 @@ export class Installation {
     return report;
   }
 
+  get #redisFlags(): readonly string[] {
+    return this.options.redisFlags ?? [];
+  }
+
+  /** Of a Redis that its flags describe, it says only user and password: none. */
+  get #redisUrl(): string {
+    return this.#ownRedis?.url ?? 'redis://127.0.0.1';
+  }
+
   #programs(): Program[] {
     return [...this.gateways, ...this.runners, ...this.monitors, ...this.#retired];
   }
@@ -231,7 +251,7 @@ export class Installation {
   async #stop(): Promise<void> {
     for (const client of this.#clients) client.stop();
     await Promise.all(this.#programs().map((program) => program.kill()));
-    await this.redis.stop();
+    await this.#ownRedis?.stop();
     // Scripts of killed runners end within seconds, and testify until then.
     await rm(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
   }

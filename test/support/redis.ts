@@ -41,8 +41,23 @@ function binary(): string | undefined {
   return ['redis-server', 'valkey-server'].find((name) => spawnSync(name, ['--version']).status === 0);
 }
 
-/** Starts a Redis. `appendOnly` keeps data over {@link TestRedis.kill}, each write before its reply. */
-export async function startRedis(options: { appendOnly?: boolean; args?: string[] } = {}): Promise<TestRedis> {
+/** Why a test that needs servers of its own making, such as a Cluster, cannot run; undefined if it can. */
+export function noRedisServer(): string | undefined {
+  return binary() === undefined
+    ? 'neither redis-server nor valkey-server on PATH: see scripts/setup.sh test'
+    : undefined;
+}
+
+export interface TestRedisOptions {
+  /** Keeps data over {@link TestRedis.kill}, each write before its reply. */
+  appendOnly?: boolean;
+  /** Read before `args`. */
+  configFile?: string;
+  args?: string[];
+}
+
+/** Starts a Redis. */
+export async function startRedis(options: TestRedisOptions = {}): Promise<TestRedis> {
   const server = binary();
   if (server === undefined) return startContainer();
   const dir = await mkdtemp(join(tmpdir(), 'carrierarr-redis-'));
@@ -51,7 +66,8 @@ export async function startRedis(options: { appendOnly?: boolean; args?: string[
   let child: ChildProcess | undefined;
 
   const start = async () => {
-    const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--daemonize', 'no'];
+    const file = options.configFile === undefined ? [] : [options.configFile];
+    const args = [...file, '--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--daemonize', 'no'];
     if (options.appendOnly) args.push('--appendonly', 'yes', '--appendfsync', 'always');
     const started = spawn(server, [...args, ...(options.args ?? [])], { stdio: 'ignore' });
     child = started;

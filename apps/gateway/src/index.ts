@@ -79,7 +79,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const log = new OutputLog(connection, keys);
   const history = new ExecutionHistory(connection, keys);
   const drain = new DrainQueue(connection, keys);
-  const redis = new RedisHealth({ connection, clock, logger, readiness });
+  const redis = new RedisHealth({ connection, keys, clock, logger, readiness });
   const store = new CommandStore({
     connection,
     keys,

@@ -1,10 +1,11 @@
 /**
  * Whether Redis answers. A connection that is up proves nothing (the server may be frozen, or the network a black hole),
- * so it is asked with PING all the time; a call that somebody waits for is bounded by a deadline, long work by these answers, and
+ * so it is asked all the time, of a Cluster every part; a call that somebody waits for is bounded by a deadline, long work by these answers, and
  * once Redis is known to be away neither is even tried. So clients learn within a second or two that the gateway is degraded, and requests fail
  * fast instead of piling up (P3).
  */
 import type { Clock, Logger, Readiness, Timer } from '@carrierarr/platform';
+import type { Keys } from '@carrierarr/protocol';
 import type { RedisConnection } from '@carrierarr/store';
 
 /** Longest a request waits for Redis, ms. */
@@ -30,6 +31,7 @@ export class RedisAwayError extends Error {
 
 export interface RedisHealthOptions {
   connection: RedisConnection;
+  keys: Pick<Keys, 'ofEachSlot'>;
   clock: Clock;
   logger: Pick<Logger, 'info' | 'warn'>;
   readiness?: Pick<Readiness, 'set'>;
@@ -84,8 +86,10 @@ export class RedisHealth {
     if (this.#state.kind === 'degraded') throw new RedisAwayError(false, this.#state.reason);
     let timer: Timer | undefined;
     const late = new Promise<never>((_, reject) => {
-      const error = new RedisAwayError(true, `no answer within ${REDIS_DEADLINE_MS} ms`);
-      timer = this.#o.clock.setTimeout(() => reject(error), REDIS_DEADLINE_MS);
+      timer = this.#o.clock.setTimeout(
+        () => reject(new RedisAwayError(true, `no answer within ${REDIS_DEADLINE_MS} ms`)),
+        REDIS_DEADLINE_MS,
+      );
     });
     try {
       return await Promise.race([work(), late]);
@@ -116,7 +120,7 @@ export class RedisHealth {
   }
 
   async #ping(): Promise<void> {
-    const { connection, clock } = this.#o;
+    const { clock } = this.#o;
     const nowMs = clock.monotonicMs();
     if (this.#pingedAtMs !== undefined) {
       if (nowMs - this.#pingedAtMs >= REDIS_DEADLINE_MS) {
@@ -125,10 +129,18 @@ export class RedisHealth {
       return;
     }
     this.#pingedAtMs = nowMs;
-    await connection.ping().then(
+    await this.#ask().then(
       () => this.#answered({ kind: 'available' }),
       (error: unknown) => this.#answered({ kind: 'degraded', reason: reasonOf(error) }),
     );
+  }
+
+  /** On a Cluster PING would go to any one of its servers, those that live, and say nothing of the others. */
+  #ask(): Promise<unknown> {
+    const { connection, keys } = this.#o;
+    return connection.isCluster
+      ? Promise.all(keys.ofEachSlot().map((key) => connection.exists(key)))
+      : connection.ping();
   }
 
   #answered(state: RedisState): void {

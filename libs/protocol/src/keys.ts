@@ -62,6 +62,12 @@ export class Keys {
     this.bullPrefix = `{${prefix}:bull}`;
   }
 
+  /** One key of each hash slot in which anything lies: who can read all of these reaches all of the store on Redis Cluster. */
+  ofEachSlot(): string[] {
+    const partitions = Array.from({ length: PARTITIONS }, (_, partition) => this.targets(partition));
+    return [...partitions, this.format(), this.runners(), this.leader(), this.nodesMeta(), `${this.bullPrefix}:meta`];
+  }
+
   private at(partition: number, name: string): string {
     return `${this.prefix}:{${partition}}:${name}`;
   }

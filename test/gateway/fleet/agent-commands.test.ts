@@ -23,7 +23,7 @@ beforeAll(async () => {
   connection = redis.client();
   defineScripts(connection);
   registry = new NodeRegistry({ connection, keys });
-  health = new RedisHealth({ connection, clock: systemClock, logger });
+  health = new RedisHealth({ connection, keys, clock: systemClock, logger });
   void health.start();
   await vi.waitUntil(() => health.state.kind === 'available');
 });

@@ -1,7 +1,7 @@
 /** What is told of nodes while a look at them takes long, and while Redis is away. */
 import { EventEmitter } from 'node:events';
 import { FakeClock } from '@carrierarr/platform';
-import type { NodeRecord } from '@carrierarr/protocol';
+import { Keys, type NodeRecord } from '@carrierarr/protocol';
 import type { NodeFollow, NodeLookup, RedisConnection } from '@carrierarr/store';
 import { beforeEach, expect, it } from 'vitest';
 import { NODES_KEPT_MS, NodeView } from '../../../apps/gateway/src/fleet/node-view.js';
@@ -17,9 +17,10 @@ let view: NodeView;
 beforeEach(async () => {
   clock = new FakeClock();
   answersPings = true;
+  const keys = new Keys('test');
   const ping = () => (answersPings ? Promise.resolve('PONG') : new Promise(() => undefined));
   const connection = Object.assign(new EventEmitter(), { ping }) as unknown as RedisConnection;
-  redis = new RedisHealth({ connection, clock, logger: { info: () => undefined, warn: () => undefined } });
+  redis = new RedisHealth({ connection, keys, clock, logger: { info: () => undefined, warn: () => undefined } });
   await redis.start();
   const nodes = new Map<string, NodeRecord>();
   let end: () => void = () => undefined;

@@ -82,7 +82,7 @@ export async function startHttpGateway(
   const clock = systemClock;
   const metrics = createMetrics({ program: 'test', version: '0', hasProcessMetrics: false });
   const readiness = new Readiness();
-  const health = new RedisHealth({ connection, clock, logger, readiness });
+  const health = new RedisHealth({ connection, keys, clock, logger, readiness });
   const bounds = { queueLengthMax: config.queueLengthMax, pendingTargetsMax: config.pendingTargetsMax };
   const store = new CommandStore({
     connection,

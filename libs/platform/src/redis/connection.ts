@@ -77,7 +77,7 @@ function sharedOptions(settings: RedisSettings, name: string, isQueueing: boolea
 type SharedOptions = ReturnType<typeof sharedOptions>;
 
 function createCluster({ nodes, tls }: RedisSettings, role: RedisRole, redisOptions: SharedOptions): Cluster {
-  return new Cluster([...nodes], {
+  const cluster = new Cluster([...nodes], {
     lazyConnect: true,
     enableOfflineQueue: role === 'bullmq',
     shardedSubscribers: role === 'subscriber',
@@ -88,6 +88,15 @@ function createCluster({ nodes, tls }: RedisSettings, role: RedisRole, redisOpti
     ...(tls === null ? {} : { dnsLookup: lookupNothing }),
     redisOptions,
   });
+  // By itself ioredis connects to a node when the first call goes there, and refuses all others until that is done. Not before it
+  // is ready: its own first look at the Cluster would be refused likewise.
+  const connectPrimaries = () => {
+    if (cluster.status !== 'ready') return;
+    for (const node of cluster.nodes('master')) if (node.status === 'wait') node.connect().catch(() => undefined);
+  };
+  cluster.on('ready', connectPrimaries);
+  cluster.on('refresh', connectPrimaries);
+  return cluster;
 }
 
 /** The host itself instead of its address. */

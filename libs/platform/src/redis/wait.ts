@@ -1,4 +1,5 @@
 /** Waiting for Redis when a program starts, with an error that says what was tried. */
+import type { Cluster } from 'ioredis';
 import { type Clock, systemClock } from '../clock.js';
 import { describeRedis, type RedisConnection } from './connection.js';
 import type { RedisSettings } from './settings.js';
@@ -38,7 +39,7 @@ export function waitForRedis(redis: RedisConnection, options: WaitForRedisOption
     };
     const giveUp = (what: string) =>
       settle(() => reject(new RedisUnavailableError(unavailable(settings, what, lastError), { cause: lastError })));
-    const onReady = () => settle(resolve);
+    const onReady = () => void primariesAnswer(redis).then(() => settle(resolve));
     const onEnd = () => giveUp('was not reached before its connection was closed');
     const onError = (error: Error) => {
       // A Cluster's own error only says that all nodes failed.
@@ -52,6 +53,15 @@ export function waitForRedis(redis: RedisConnection, options: WaitForRedisOption
     // Rejects with the first failure, while the connection goes on trying; the events above tell the rest.
     if (redis.status === 'wait') redis.connect().catch((error: Error) => (lastError ??= error));
   });
+}
+
+/**
+ * A Cluster is `ready` when one node has told of all; calls to those that are not connected yet would be refused. One that cannot
+ * be reached is no reason to wait longer: its replica may take over.
+ */
+async function primariesAnswer(redis: RedisConnection): Promise<void> {
+  if (!redis.isCluster) return;
+  await Promise.allSettled((redis as Cluster).nodes('master').map((node) => node.ping()));
 }
 
 function unavailable(settings: RedisSettings, what: string, lastError: Error | undefined): string {
