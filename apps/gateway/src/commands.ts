@@ -28,6 +28,7 @@ import {
 } from '@carrierarr/store';
 import { Counter, type Registry } from 'prom-client';
 import type { NodeView, SeenNode } from './fleet/node-view.js';
+import { problemOfIntervals } from './fleet/report-intervals.js';
 import { hasLeft, noScript, seconds, whatIsKnown } from './command-refusals.js';
 import { shown } from './problem.js';
 import { RedisAwayError, type RedisHealth } from './redis-health.js';
@@ -203,7 +204,8 @@ export class Commands {
       return leftAgoMs === undefined ? {} : { refusal: hasLeft(command, target, leftAgoMs) };
     }
     const answer = agentCommandOf(command, args ?? []);
-    if (!answer.ok) throw new ClientError('bad_command', `${answer.problem} The command was not accepted.`);
+    const problem = answer.ok ? problemOfIntervals(answer.command, node.staleMs) : answer.problem;
+    if (problem !== undefined) throw new ClientError('bad_command', `${problem} The command was not accepted.`);
     const { streamlessMs } = node;
     if (streamlessMs !== undefined && streamlessMs <= STREAMLESS_MS_MAX) return { node };
     const since = streamlessMs === undefined ? 'never had a stream' : `has had no stream for ${seconds(streamlessMs)}`;

@@ -101,6 +101,18 @@ it('goes to the script when the verb is none of an agent, or the target is no no
   expect(await submit('elsewhere', 'drain', [])).not.toHaveProperty('node');
 });
 
+it('is refused where the agent would report so seldom that its node would be stale meanwhile', async () => {
+  await connected(registry, 'host-1');
+  const { submit, refused } = build();
+  for (const name of ['heartbeat_interval_sec', 'status_interval_sec']) {
+    expect(await submit('host-1', 'update-config', ['idle_shutdown_minutes=500', `${name}=60`])).toHaveProperty('node');
+    const refusal = await refused('host-1', 'update-config', [`${name}=61`]);
+    expect(refusal).toMatch(new RegExp(`^bad_command: Expected \`${name}\` to be at most 60, .*got "61"`));
+  }
+  await registry.setLimits({ staleMs: 10_000, deadMs: 20_000 });
+  expect(await refused('host-1', 'update-config', ['status_interval_sec=6'])).toMatch(/^bad_command: .*at most 5/);
+});
+
 it('is refused for a while after the agent signed off, as for an upgrade, and never goes to the script meanwhile', async () => {
   const { key, fence } = await connected(registry, 'host-1', { more: { instance_id: 'i-1' } });
   await registry.closeStream(key, fence);

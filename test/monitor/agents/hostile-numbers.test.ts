@@ -64,7 +64,7 @@ function shows(nodes: readonly NodeRecord[]): void {
   let step = plan.next();
   while (step.done !== true) step = plan.next();
   expect(step.value.upserts).toHaveLength(nodes.length);
-  const seen = { liveness: 'healthy', isStreaming: true, streamlessMs: 0 } as const;
+  const seen = { liveness: 'healthy', isStreaming: true, streamlessMs: 0, staleMs: 120_000 } as const;
   const summaries = nodes.map((record) => nodeSummaryOf(record, { ...seen, target: record.name }));
   const bytes = FleetStatusResponse.encode(fleetResponseOf(summaries, any)).finish();
   expect(FleetStatusResponse.decode(bytes).nodes).toHaveLength(nodes.length);

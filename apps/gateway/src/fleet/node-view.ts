@@ -24,6 +24,8 @@ export interface SeenNode {
   isStreaming: boolean;
   /** How long it has had no stream, ms; undefined if it never had one. */
   streamlessMs: number | undefined;
+  /** It is stale when nothing is heard of it for so long, ms. */
+  staleMs: number;
 }
 
 export interface NodeViewOptions {
@@ -107,6 +109,7 @@ export class NodeView {
       ...{ record, isStreaming, liveness: livenessOf(record, listening, limits, nowMs) },
       target: this.#o.workers.workerOf(record.key)?.target ?? record.name,
       streamlessMs: streamlessMs(record, isStreaming, nowMs),
+      staleMs: limits.staleMs,
     };
   }
 
