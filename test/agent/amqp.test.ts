@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { AGENT_EXCHANGES, amqpHeartbeatSchema, amqpRegistrationSchema } from '@carrierarr/protocol';
 import { type Clock, createLogger, createMetrics, Readiness, systemClock } from '@carrierarr/platform';
@@ -48,6 +50,10 @@ function pausedClock() {
       pause.wake();
     },
   };
+}
+
+async function startNumberIn(stateDir: string): Promise<number> {
+  return (JSON.parse(await readFile(join(stateDir, 'start.json'), 'utf8')) as { number: number }).number;
 }
 
 interface Received {
@@ -130,6 +136,8 @@ describe.skipIf(noRabbitMq() !== undefined)('an agent at RabbitMQ', () => {
     expect(agent.readiness.ready().ready).toBe(true);
     await agent.stop();
     await until('the deregistration', () => bodies('deregister').length === 1);
+    const starts = received.map(({ body }) => body['start_number']);
+    expect(new Set(starts)).toEqual(new Set([await startNumberIn(agent.stateDir)]));
   });
 
   it('deregisters over a connection for that alone, if it has none when it stops', async () => {

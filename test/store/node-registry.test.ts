@@ -332,6 +332,55 @@ describe('what a node said by AMQP before it left', () => {
   });
 });
 
+describe('what a node said by AMQP, with the number of its start', () => {
+  const register = async (start_number: number, said_ms: number) =>
+    (await registry().register('i-1', registration({ said_ms, start_number }), 'amqp')).kind;
+  const beat = (start_number: number, said_ms: number) =>
+    registry().amqpBeat('i-1', heartbeat({ said_ms, start_number }));
+
+  it('brings it back by a later start, though its clock was set back', async () => {
+    await register(7, 5_000);
+    expect(await registry().deregister('i-1', 5_001, 7)).toBe('removed');
+    expect(await beat(8, 1_000)).toBe('ok');
+    expect(await register(8, 1_000)).toBe('registered');
+    expect(await registry().deregister('i-1', 1_001, 8)).toBe('removed');
+    expect(await register(9, 10)).toBe('registered');
+  });
+
+  it('does not by the start that left, or one before, whatever the time', async () => {
+    await register(7, 5_000);
+    expect(await registry().deregister('i-1', 4_000, 7)).toBe('removed');
+    expect([await register(7, 6_000), await beat(7, 6_000)]).toEqual(['outdated', 'outdated']);
+    expect([await register(6, 6_000), await beat(6, 6_000)]).toEqual(['outdated', 'outdated']);
+    expect((await known()).nodes.size).toBe(0);
+  });
+
+  it('does not after a goodbye over its stream, also if only heartbeats were read', async () => {
+    await beat(7, 5_000);
+    const { fence } = await open('i-1');
+    await registry().goodbye('i-1', fence);
+    expect([await register(7, 6_000), await beat(7, 6_000)]).toEqual(['outdated', 'outdated']);
+    expect(await registry().deregister('i-1', 7_000, 7)).toBe('unknown');
+    expect(await beat(7, 8_000)).toBe('outdated');
+    expect(await beat(8, 1_000)).toBe('ok');
+  });
+
+  it('is not taken back by the word of an earlier start that it goes, only by its own', async () => {
+    await register(8, 1_000);
+    expect(await registry().deregister('i-1', 5_000, 7)).toBe('outdated');
+    expect(await registry().deregister('i-1', 500, 8)).toBe('removed');
+  });
+
+  it('is judged by the times where only one side has a number', async () => {
+    await register(7, 5_000);
+    await registry().deregister('i-1', 6_000, 7);
+    const old = async (said_ms: number) => (await registry().register('i-1', registration({ said_ms }), 'amqp')).kind;
+    expect([await old(5_999), await old(6_000)]).toEqual(['outdated', 'registered']);
+    await registry().deregister('i-1', 7_000);
+    expect([await register(8, 6_999), await register(8, 7_000)]).toEqual(['outdated', 'registered']);
+  });
+});
+
 describe('the view', () => {
   it('brings itself up to date by what changed, heartbeats and removals included', async () => {
     const view = follow();

@@ -24,6 +24,7 @@ import { IdentitySearch } from './metadata/identity-search.js';
 import { InterruptionWatch } from './metadata/interruption-watch.js';
 import { createAgentMetrics } from './metrics.js';
 import { NodeState } from './state/node-state.js';
+import { nextStartNumber } from './state/start-number.js';
 import { FolderTakenError, StateLock } from './state/state-lock.js';
 import {
   capabilitiesOf,
@@ -72,6 +73,7 @@ export function createAgent(options: AgentOptions): Agent {
   let publisher: AmqpPublisher | undefined;
   let pipesOpen: Promise<void> | undefined;
   let isStopping = false;
+  let startNumber = 0;
 
   const idle = new IdleWatch({
     ...{ stateDir: config.stateDir, flagMs: config.idleShutdown, clock, logger },
@@ -142,7 +144,7 @@ export function createAgent(options: AgentOptions): Agent {
   }
 
   async function amqpBody(action: 'register' | 'deregister', who: Identity): Promise<Record<string, unknown>> {
-    return amqpRegistration(action, who, type, await described(), clock.now());
+    return { ...amqpRegistration(action, who, type, await described(), clock.now()), start_number: startNumber };
   }
 
   async function applyConfig(update: ConfigUpdate): Promise<void> {
@@ -252,10 +254,11 @@ export function createAgent(options: AgentOptions): Agent {
       });
       control.start();
       if (config.rabbitmqUrl !== null) {
+        startNumber = await nextStartNumber(config.stateDir, clock.now(), logger);
         publisher = new AmqpPublisher({
           ...{ url: config.rabbitmqUrl, vhost: config.rabbitmqVhost, readiness, metrics, clock, logger },
           registration: (action) => amqpBody(action, identity),
-          heartbeat: async () => heartbeatBodyOf(await collector.look(), facts()),
+          heartbeat: async () => ({ ...heartbeatBodyOf(await collector.look(), facts()), start_number: startNumber }),
         });
         publisher.start();
       }

@@ -98,6 +98,7 @@ export class NodeRegistry {
     const [what, first, shown] = await this.#call('carrierarrRegister', [
       ...[name, said.instance_id, JSON.stringify(said), channel],
       ...[this.#nodesMax, NAME_HELD_MS, said.said_ms ?? '', registered_ms, DEFAULT_LIVENESS_LIMITS.staleMs],
+      said.start_number ?? '',
     ]);
     if (what === 'full') return { kind: 'full', nodes: Number(first) };
     if (what === 'outdated') return { kind: 'outdated', key: String(first) };
@@ -153,17 +154,22 @@ export class NodeRegistry {
   async amqpBeat(name: string, heartbeat: NodeHeartbeat): Promise<'ok' | 'full' | 'outdated'> {
     return (
       await this.#call('carrierarrBeatAmqp', [
-        ...[name, JSON.stringify(heartbeat), this.#nodesMax, heartbeat.said_ms ?? ''],
+        ...[name, JSON.stringify(heartbeat), this.#nodesMax, heartbeat.said_ms ?? '', heartbeat.start_number ?? ''],
       ])
     )[0] as 'ok';
   }
 
   /**
-   * It said by AMQP that it goes; `saidMs` is when, by its own clock. `kept`: it still has a stream, and goes when that ends soon. `outdated`: it has
+   * It said by AMQP that it goes; `saidMs` is when, by its own clock, `start` by which start of the agent. `kept`: it still has a stream, and goes when that ends soon. `outdated`: it has
    * registered anew since. Also of an unknown node it is remembered: what it said before may come later.
    */
-  async deregister(name: string, saidMs?: number): Promise<'removed' | 'kept' | 'outdated' | 'unknown'> {
-    return (await this.#call('carrierarrDeregister', [name, saidMs ?? '', LISTENING_PAUSE_MS]))[0] as 'removed';
+  async deregister(
+    name: string,
+    saidMs?: number,
+    start?: number,
+  ): Promise<'removed' | 'kept' | 'outdated' | 'unknown'> {
+    const own = [name, saidMs ?? '', LISTENING_PAUSE_MS, start ?? ''];
+    return (await this.#call('carrierarrDeregister', own))[0] as 'removed';
   }
 
   /** Forgets those of these nodes that were not heard of since `beforeMs`. Resolves to how many. */

@@ -83,6 +83,20 @@ describe('a registration', () => {
   });
 });
 
+it.each([
+  [7, 7],
+  [7.5, undefined],
+  ['7', undefined],
+  [-1, undefined],
+  [undefined, undefined],
+])('the start %j of an agent is told if it is a number of one', (start_number, start) => {
+  expect(registration({ action: 'deregister', start_number })).toMatchObject({ start });
+  const registered = registration({ start_number });
+  expect(registered.kind === 'register' && registered.registration.start_number).toBe(start);
+  const beat = heartbeat({ start_number });
+  expect(beat.kind === 'heartbeat' && beat.heartbeat.start_number).toBe(start);
+});
+
 describe('a heartbeat', () => {
   it('says how the machine is', () => {
     const gpu = { index: 1, name: 'A10G', memory_used: 3, memory_total: 24_000, utilization: 12.5, temperature: 61 };

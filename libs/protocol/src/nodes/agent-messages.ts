@@ -24,6 +24,12 @@ const sentAt = z
   .unknown()
   .optional()
   .describe('When it was sent, by the clock of the agent: RFC 3339, or seconds or milliseconds since 1970.');
+const startNumber = z
+  .unknown()
+  .optional()
+  .describe(
+    'New. Which start of the agent it was said by: a whole number that grows with each, also when its clock is set back.',
+  );
 const text = z
   .string()
   .max(1_000)
@@ -52,6 +58,7 @@ export const amqpRegistrationSchema = z.looseObject({
     })
     .nullish(),
   timestamp: sentAt,
+  start_number: startNumber,
 });
 export type AmqpRegistration = z.infer<typeof amqpRegistrationSchema>;
 
@@ -83,5 +90,6 @@ export const amqpHeartbeatSchema = z.looseObject({
     })
     .nullish(),
   timestamp: sentAt,
+  start_number: startNumber,
 });
 export type AmqpHeartbeat = z.infer<typeof amqpHeartbeatSchema>;

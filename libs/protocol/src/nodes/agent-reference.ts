@@ -155,7 +155,7 @@ Bodies are JSON (\`application/json\`, persistent). Unknown fields are ignored. 
 machine can have counts as the nearest that one can. What cannot be read is rejected without being queued again, and counted
 in \`carrierarr_monitor_rabbitmq_messages_total\`.
 
-${bodySection('Registration', `When an agent starts and ends, to \`${AGENT_EXCHANGES.registration.name}\`. A \`deregister\` that is older than the last \`register\` is passed over, and so is a \`register\` that is older than the last \`deregister\`.`, registration, REGISTRATION)}
+${bodySection('Registration', `When an agent starts and ends, to \`${AGENT_EXCHANGES.registration.name}\`. A \`deregister\` that is older than the last \`register\` is passed over, and so is a \`register\` that is older than the last \`deregister\`: by \`start_number\` where both have one, else by \`timestamp\`.`, registration, REGISTRATION)}
 ${bodySection('Heartbeat', `Every 30 s, to \`${AGENT_EXCHANGES.heartbeat.name}\`. One that is not newer than the last \`deregister\` does not bring the node back.`, heartbeat, HEARTBEAT)}`;
 }
 

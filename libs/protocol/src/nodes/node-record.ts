@@ -62,6 +62,8 @@ export const nodeRegistrationSchema = z.object({
   registered_ms: z.number(),
   /** When it said so by its own clock, if it told. Compares with nothing but what the same agent says later. */
   said_ms: z.number().optional(),
+  /** Which start of the agent said so, if it told: it grows with each, whatever its clock says. */
+  start_number: z.number().optional(),
 });
 export type NodeRegistration = z.infer<typeof nodeRegistrationSchema>;
 
@@ -115,8 +117,9 @@ export const nodeHeartbeatSchema = z.object({
   gpus: nodeStatusSchema.shape.gpus,
   models_loaded: z.array(z.string()).default([]),
   received_ms: z.number(),
-  /** As that of a registration. */
+  /** As those of a registration. */
   said_ms: nodeRegistrationSchema.shape.said_ms,
+  start_number: nodeRegistrationSchema.shape.start_number,
 });
 export type NodeHeartbeat = z.infer<typeof nodeHeartbeatSchema>;
 

@@ -13,7 +13,7 @@ const NODE_SCRIPT_KEYS = 14;
 export const LEFT_KEPT_MS = 600_000;
 /** A stream that ends so soon after its agent deregistered was ended by it, ms: what only broke is noticed within that, too. */
 const LEFT_STREAM_MS = 60_000;
-/** Names and keys of such nodes, with when they said so, that are remembered; the ones that left first go. Up to six each. */
+/** Names and keys of such nodes, with when they said so, that are remembered; the ones that left first go. Up to nine each. */
 const LEFT_MAX = 60_000;
 
 const PREAMBLE = `${NOW}
@@ -70,28 +70,32 @@ end
 
 -- K_LEFT has names by when they left, by Redis' clock. When that was by the agent's clock is in a second member of the same
 -- score, since earlier releases read the first: the name, a line feed, which no name has, '=' and that time; or '>' and
--- what is known to be no later, if it did not tell. Nil if it is not remembered that it left.
+-- what is known to be no later, if it did not tell. A third one has '#:' and the number of the agent's start, which is no time to
+-- releases that look for one. Nil if it is not remembered that it left.
 local function leftOf(name)
   local at = redis.call('ZSCORE', K_LEFT, name)
   if not at or now - tonumber(at) >= ${LEFT_KEPT_MS} then return nil end
   local left = {at = at, isExact = false}
-  local start = name .. '\\n'
+  local own = name .. '\\n'
   for _, each in ipairs(redis.call('ZRANGEBYSCORE', K_LEFT, at, at)) do
-    if string.sub(each, 1, #start) == start then
-      local said = tonumber(string.sub(each, #start + 2))
-      if said and (not left.said or said > left.said) then
-        left.said, left.isExact = said, string.sub(each, #start + 1, #start + 1) == '='
+    if string.sub(each, 1, #own) == own then
+      local kind, said = string.sub(each, #own + 1, #own + 1), tonumber(string.sub(each, #own + 2))
+      if kind == '#' then
+        left.start = math.max(left.start or 0, tonumber(string.sub(each, #own + 3)) or 0)
+      elseif said and (not left.said or said > left.said) then
+        left.said, left.isExact = said, kind == '='
       end
     end
   end
   return left
 end
 
-local function rememberLeft(names, at, said, isExact)
+local function rememberLeft(names, at, said, isExact, start)
   redis.call('ZREMRANGEBYSCORE', K_LEFT, '-inf', int(now - ${LEFT_KEPT_MS}))
   for _, each in ipairs(names) do
     redis.call('ZADD', K_LEFT, at, each)
     if said then redis.call('ZADD', K_LEFT, at, each .. '\\n' .. (isExact and '=' or '>') .. int(said)) end
+    if start then redis.call('ZADD', K_LEFT, at, each .. '\\n#:' .. int(start)) end
   end
   redis.call('ZREMRANGEBYRANK', K_LEFT, 0, ${-LEFT_MAX - 1})
   redis.call('PEXPIRE', K_LEFT, ${LEFT_KEPT_MS})
@@ -102,24 +106,27 @@ local function numberIn(text, field)
   return isRead and type(value) == 'table' and tonumber(value[field]) or nil
 end
 
--- By the agent's clock; nil if it told no time.
-local function saidIn(text) return numberIn(text, 'said_ms') end
 -- By Redis' clock.
 local function registeredMsIn(text) return numberIn(text, 'registered_ms') end
 
--- When it said over AMQP what was taken last, by its own clock; nil if it told no time.
-local function lastSaid(key)
+-- The largest of what it said over AMQP and was taken last; nil if it told none.
+local function lastIn(key, field)
   local last
   for _, part in ipairs({K_REG_AMQP, K_BEAT}) do
-    local said = saidIn(redis.call('HGET', part, key))
+    local said = numberIn(redis.call('HGET', part, key), field)
     if said and (not last or said > last) then last = said end
   end
   return last
 end
 
--- Called so by itself, it says that it goes. By its own clock that is at 'said', if it told.
-local function leave(key, name, said)
-  rememberLeft({key, name, redis.call('HGET', K_NODES, key)}, int(now), said or lastSaid(key), said ~= nil)
+-- Called so by itself, it says that it goes. By its own clock that is at 'said', if it told; 'start' is the number of that start.
+local function rememberGoing(key, name, said, start)
+  local names = {key, name, redis.call('HGET', K_NODES, key)}
+  rememberLeft(names, int(now), said or lastIn(key, 'said_ms'), said ~= nil, start or lastIn(key, 'start_number'))
+end
+
+local function leave(key, name, said, start)
+  rememberGoing(key, name, said, start)
   drop(key)
 end
 `;
@@ -129,19 +136,25 @@ const registryScript = (body: string) => PREAMBLE + body;
 /**
  * A: 1 name or '' · 2 instance id or '' · 3 registration without its registered_ms · 4 'grpc' | 'amqp' · 5 most nodes · 6 how long a silent node
  * keeps its name, ms · 7 when it said so by its own clock, epoch ms, or '' · 8 registered_ms
- * · 9 silence from which a node is stale if no monitor has said, ms.
+ * · 9 silence from which a node is stale if no monitor has said, ms · 10 number of the agent's start, or ''.
  * Returns {'registered', key, name} | {'full', n} | {'outdated', key}: by AMQP, and older than the word that it goes.
  */
 const REGISTER = registryScript(`
 local name, instance = A[1], A[2]
 if name == '' then name = instance end
 local key = instance ~= '' and instance or resolve(name)
--- Several monitors read the queue, so what an agent said before it left may be heard after that. Time by time only: an agent
--- that tells seconds may be back within the one in which it left.
-if A[4] == 'amqp' and A[7] ~= '' then
+-- Several monitors read the queue, so what an agent said before it left may be heard after that. The start that left says nothing
+-- any more, and a later one counts whatever the clock says. Without such numbers time by time only: an agent that tells seconds may
+-- be back within the one in which it left.
+if A[4] == 'amqp' then
+  local said, start = tonumber(A[7]), tonumber(A[10])
   for _, each in ipairs({key, name}) do
     local left = leftOf(each)
-    if left and left.said and tonumber(A[7]) < left.said then return {'outdated', key} end
+    if left and start and left.start then
+      if start <= left.start then return {'outdated', key} end
+    elseif left and said and left.said and said < left.said then
+      return {'outdated', key}
+    end
   end
 end
 if not admit(key, A[5]) then return {'full', int(redis.call('HLEN', K_NODES))} end
@@ -245,17 +258,19 @@ return {'ok', key}
 `);
 
 /**
- * A: 1 name · 2 heartbeat · 3 most nodes · 4 when it said so by its own clock, epoch ms, or ''.
+ * A: 1 name · 2 heartbeat · 3 most nodes · 4 when it said so by its own clock, epoch ms, or '' · 5 number of the agent's start, or ''.
  * Returns {'ok', key} | {'full', n} | {'outdated', key}: it has left, and this does not say that it is back over AMQP.
  */
 const BEAT_AMQP = registryScript(`
 local key = resolve(A[1])
--- Heartbeats have a queue of their own, so one may be heard after the word that its node goes. Where times do not tell, it
+-- Heartbeats have a queue of their own, so one may be heard after the word that its node goes. Where neither starts nor times tell, it
 -- waits for a registration, or until that word is forgotten: agents register when they start.
 local left = (not isKnown(key) or redis.call('HEXISTS', K_REG_AMQP, key) == 0) and leftOf(key)
 if left then
-  local said = tonumber(A[4])
-  if not (said and left.isExact and said > left.said) then return {'outdated', key} end
+  local said, start = tonumber(A[4]), tonumber(A[5])
+  local isBack = said and left.isExact and said > left.said
+  if start and left.start then isBack = start > left.start end
+  if not isBack then return {'outdated', key} end
 end
 if not admit(key, A[3]) then return {'full', int(redis.call('HLEN', K_NODES))} end
 redis.call('HSET', K_BEAT, key, A[2])
@@ -265,34 +280,39 @@ return {'ok', key}
 `);
 
 /**
- * A: 1 name · 2 when it said so by its own clock, epoch ms, or '' · 3 pause after which a monitor does not live, ms. It said over
- * AMQP that it goes.
+ * A: 1 name · 2 when it said so by its own clock, epoch ms, or '' · 3 pause after which a monitor does not live, ms
+ * · 4 number of the agent's start, or ''. It said over AMQP that it goes.
  * Returns {'removed', key} | {'kept', key}: it has a stream, whose end takes it away if that follows soon
  * | {'outdated', key}: it registered anew since | {'unknown'}.
  */
 const DEREGISTER = registryScript(`
 local key = resolve(A[1])
-local said = tonumber(A[2])
+local said, start = tonumber(A[2]), tonumber(A[4])
 if not isKnown(key) then
   -- It said so over its stream before, and now when; or what it said earlier is still to come.
   local left = leftOf(key)
-  if not left or said then rememberLeft({key}, left and left.at or int(now), said, true) end
+  if not left or said or start then rememberLeft({key}, left and left.at or int(now), said, true, start) end
   return {'unknown'}
 end
 -- Several monitors read the queue, so an agent that restarts may be heard in the wrong order.
-local registered = saidIn(redis.call('HGET', K_REG_AMQP, key))
-if said and registered and registered > said then return {'outdated', key} end
+local registration = redis.call('HGET', K_REG_AMQP, key)
+local registered, started = numberIn(registration, 'said_ms'), numberIn(registration, 'start_number')
+if start and started then
+  if started > start then return {'outdated', key} end
+elseif said and registered and registered > said then
+  return {'outdated', key}
+end
 -- What a monitor served that died is no stream.
 local monitor = string.match(redis.call('HGET', K_STREAMS, key) or '', '^%d+ %d+ (.+)$')
 if monitor and now - (tonumber(redis.call('ZSCORE', K_MONITORS, monitor)) or 0) <= tonumber(A[3]) then
-  rememberLeft({key, A[1], redis.call('HGET', K_NODES, key)}, int(now), said or lastSaid(key), said ~= nil)
+  rememberGoing(key, A[1], said, start)
   redis.call('HDEL', K_REG_AMQP, key)
   redis.call('HDEL', K_BEAT, key)
   redis.call('ZREM', K_SEEN_AMQP, key)
   changed(key)
   return {'kept', key}
 end
-leave(key, A[1], said)
+leave(key, A[1], said, start)
 return {'removed', key}
 `);
 

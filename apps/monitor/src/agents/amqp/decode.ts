@@ -13,8 +13,8 @@ const SHOWN_LENGTH_MAX = 200;
 
 export type AgentMessage =
   | { kind: 'register'; node: string; registration: NodeRegistration }
-  /** `saidMs`: by the agent's clock, if it said when. */
-  | { kind: 'deregister'; node: string; saidMs: number | undefined }
+  /** `saidMs`: by the agent's clock, if it said when. `start`: by which start of the agent, if it said that. */
+  | { kind: 'deregister'; node: string; saidMs: number | undefined; start: number | undefined }
   | { kind: 'heartbeat'; node: string; heartbeat: NodeHeartbeat };
 
 export type Decoded = AgentMessage | { kind: 'malformed'; problem: string };
@@ -27,7 +27,8 @@ export function decodeRegistration(body: Uint8Array, nowMs: number): Decoded {
   if ('problem' in read) return { kind: 'malformed', problem: read.problem };
   const { action, node_id: node, node_type: type, nebula_ip, public_ip, region, az, capabilities } = read.value;
   const saidMs = timeOf(read.value.timestamp);
-  if (action === 'deregister') return { kind: 'deregister', node, saidMs };
+  const start = startOf(read.value.start_number);
+  if (action === 'deregister') return { kind: 'deregister', node, saidMs, start };
   return {
     kind: 'register',
     node,
@@ -41,6 +42,7 @@ export function decodeRegistration(body: Uint8Array, nowMs: number): Decoded {
       agent_version: '',
       registered_ms: nowMs,
       ...(saidMs !== undefined && { said_ms: saidMs }),
+      ...(start !== undefined && { start_number: start }),
     },
   };
 }
@@ -50,6 +52,7 @@ export function decodeHeartbeat(body: Uint8Array, nowMs: number): Decoded {
   if ('problem' in read) return { kind: 'malformed', problem: read.problem };
   const { node_id: node, status, services, resources } = read.value;
   const saidMs = timeOf(read.value.timestamp);
+  const start = startOf(read.value.start_number);
   return {
     kind: 'heartbeat',
     node,
@@ -77,6 +80,7 @@ export function decodeHeartbeat(body: Uint8Array, nowMs: number): Decoded {
       models_loaded: resources?.models_loaded ?? [],
       received_ms: nowMs,
       ...(saidMs !== undefined && { said_ms: saidMs }),
+      ...(start !== undefined && { start_number: start }),
     },
   };
 }
@@ -112,6 +116,11 @@ function timeOf(value: unknown): number | undefined {
         ? value * (value < 1e11 ? 1_000 : 1)
         : NaN;
   return Number.isFinite(ms) && ms > 0 ? Math.round(ms) : undefined;
+}
+
+/** Anything but a whole number says nothing. */
+function startOf(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : undefined;
 }
 
 /** Invalid UTF-8 is an error, and so is a byte order mark in front of JSON. */

@@ -60,7 +60,9 @@ async function write(message: AgentMessage, registry: AmqpRegistry): Promise<'ta
     case 'register':
       return OUTCOME_OF[(await registry.register(message.node, message.registration, 'amqp')).kind];
     case 'deregister':
-      return (await registry.deregister(message.node, message.saidMs)) === 'outdated' ? 'outdated' : 'taken';
+      return (await registry.deregister(message.node, message.saidMs, message.start)) === 'outdated'
+        ? 'outdated'
+        : 'taken';
     case 'heartbeat':
       return OUTCOME_OF[await registry.amqpBeat(message.node, message.heartbeat)];
   }
