@@ -30,6 +30,14 @@ function whyMissing(): string | undefined {
 
 /** Why there is no helm, or no schemas, here; undefined if there are. */
 export const helmMissing: string | undefined = whyMissing();
+/** Why helm cannot say what an installation would print; undefined if it can. Before version 4 it asks a cluster for that. */
+export const notesMissing: string | undefined =
+  helmMissing ?? (/^v[0-3]\./.test(helmVersion()) ? 'needs helm 4 or newer' : undefined);
+
+function helmVersion(): string {
+  return execFileSync(helmPath ?? 'helm', ['version', '--template', '{{.Version}}'], { encoding: 'utf8' });
+}
+
 /** Whether there is a kubectl. */
 export const hasKubectl = program('kubectl') !== undefined;
 

@@ -1,6 +1,6 @@
 /** What helm says after an installation: above all, what there is to mind. */
 import { describe, expect, test } from 'vitest';
-import { helm, helmMissing } from '../../support/deploy-tools.js';
+import { helm, notesMissing } from '../../support/deploy-tools.js';
 import { RENDER_MS, renderArguments } from './chart.js';
 
 /** All that it says. No cluster is asked. */
@@ -15,7 +15,7 @@ async function minded(values: Record<string, unknown>, scenario = 'default'): Pr
   return [...text.slice(text.indexOf('\nMind:\n')).matchAll(/^ {2}- (.*)$/gm)].map((match) => match[1] ?? '');
 }
 
-describe.skipIf(helmMissing !== undefined).concurrent('helm install says', { timeout: RENDER_MS }, () => {
+describe.skipIf(notesMissing !== undefined).concurrent('helm install says', { timeout: RENDER_MS }, () => {
   const ingress = { 'ingress.enabled': true, 'ingress.hosts': ['a.example'] };
   const inClear = 'leads to gateways without TLS: tokens, commands and output cross the network in clear';
 
