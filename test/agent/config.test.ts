@@ -55,4 +55,15 @@ describe('the settings of an agent', () => {
   ])('may have a token %s', (_where, argv) => {
     expect(config(argv).token).toBe('secret');
   });
+
+  it.each(['gpu-1 hunter2', 'hunter2\nhunter3', '\ufeffhunter2', 'hünter2'])(
+    'takes no token that a header cannot hold, and does not show it: %j',
+    (token) => {
+      const read = () => config(['-control-plane', 'a', '--tls', '--token', token]);
+      expect(read).toThrow(
+        /`--token` .* to be one token, of printable ASCII without spaces, got a value that is not shown/,
+      );
+      expect(read).not.toThrow(/nter/);
+    },
+  );
 });

@@ -313,6 +313,12 @@ describe('the gateway and the token', () => {
     }
   });
 
+  it('are not shown where the token is one that no header can hold', async () => {
+    expect(await host.run('ps', '--token', 'gpu-1 s3cret\ngpu-2 s3cret')).not.toBe(0);
+    expect(host.stderr.text).toMatch(/one token, of printable ASCII without spaces/);
+    expect(host.stderr.text).not.toContain('s3cret');
+  });
+
   it('refuse with advice and without a second try', async () => {
     gateway.token = 's3cret';
     expect(await host.run('run', 'w1', 'start', '--wait')).toBe(125);

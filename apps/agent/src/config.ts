@@ -134,7 +134,7 @@ export const agentSchema = defineSchema({
   },
   token: {
     doc: 'Token to join with.',
-    format: formats.text,
+    format: formats.token,
     default: null,
     secret: true,
     env: 'CARRIERARR_AGENT_TOKEN',

@@ -9,7 +9,7 @@ import { UsageError } from '../exit.js';
 /** Where the gateway is, and who we are: for every client verb. */
 export const accessSchema = defineSchema({
   url: { doc: 'The gateway.', format: formats.httpUrl, default: 'http://127.0.0.1:8090' },
-  token: { doc: 'The token to present.', format: formats.text, default: null, secret: true },
+  token: { doc: 'The token to present.', format: formats.token, default: null, secret: true },
 });
 
 /** Settings of most client verbs; a verb adds its own flags. */

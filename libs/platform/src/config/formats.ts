@@ -208,6 +208,8 @@ const text = textMatching(/^[^\0]+$/s, 'text that is not empty');
 export const formats = {
   text,
   textMatching,
+  /** To be shown in a header. What no header can hold, as two lines, would be printed by whoever complains of it. */
+  token: textMatching(/^[\x21-\x7e]+$/, 'one token, of printable ASCII without spaces', 'TOKEN'),
   filePath: textMatching(/^[^\0]+$/s, 'the path of a file', 'FILE'),
   boolean: defineFormat<boolean>({
     name: 'true or false',
