@@ -191,7 +191,8 @@ async function redisKeys() {
   const rows = [];
   const undocumented = new Set(Object.getOwnPropertyNames(Keys.prototype));
   // Not names that stand in Redis.
-  for (const name of ['constructor', 'at', 'of', 'control', 'nodes', 'executionPrefix']) undocumented.delete(name);
+  for (const name of ['constructor', 'at', 'of', 'control', 'nodes', 'executionPrefix', 'ofEachSlot'])
+    undocumented.delete(name);
   for (const [index, line] of lines.entries()) {
     const section = SECTION.exec(line)?.[1];
     if (section) rows.push(`\n## For ${section}\n\n| example | what it holds |\n|---|---|`);
