@@ -376,6 +376,7 @@ describe('what a node said by AMQP, with the number of its start', () => {
     await registry().deregister('i-1', 6_000, 7);
     const old = async (said_ms: number) => (await registry().register('i-1', registration({ said_ms }), 'amqp')).kind;
     expect([await old(5_999), await old(6_000)]).toEqual(['outdated', 'registered']);
+    await connection.flushall();
     await registry().deregister('i-1', 7_000);
     expect([await register(8, 6_999), await register(8, 7_000)]).toEqual(['outdated', 'registered']);
   });

@@ -73,6 +73,11 @@ export class NodeFollow {
     return undefined;
   }
 
+  /** There is a monitor that serves agents, whether or not it can hear any now. */
+  get isServed(): boolean {
+    return this.#monitors.size > 0;
+  }
+
   /** True if commands can reach it now: a stream is open, and the monitor that serves it lives. */
   isStreaming({ stream }: NodeRecord): boolean {
     return stream !== undefined && this.#monitors.has(stream.monitor);

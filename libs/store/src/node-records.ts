@@ -9,7 +9,13 @@ import type {
   NodeStatusRecord,
   NodeStream,
 } from '@carrierarr/protocol';
-import { NODE_CHANNELS, nodeHeartbeatSchema, nodeRegistrationSchema, nodeStatusSchema } from '@carrierarr/protocol';
+import {
+  NO_CHANNEL,
+  NODE_CHANNELS,
+  nodeHeartbeatSchema,
+  nodeRegistrationSchema,
+  nodeStatusSchema,
+} from '@carrierarr/protocol';
 import type { RedisConnection } from './connection.js';
 
 type Multi = ReturnType<RedisConnection['multi']>;
@@ -130,7 +136,7 @@ function streamOf(text: Text): { stream: NodeStream } | { streamEndedMs: number 
 /** Since when each channel has been listened to, as the monitors said. */
 export function listeningOf(texts: Readonly<Record<string, string>>, nowMs: number): ListeningSince {
   const listening: ListeningSince = {};
-  for (const channel of NODE_CHANNELS) {
+  for (const channel of [...NODE_CHANNELS, NO_CHANNEL] as const) {
     const [since, until] = (texts[channel] ?? '').split(' ').map(Number);
     if (since !== undefined && until !== undefined && nowMs <= until) listening[channel] = since;
   }

@@ -11,6 +11,7 @@ import type {
   NodeRegistration,
   NodeStatusRecord,
 } from '@carrierarr/protocol';
+import { NO_CHANNEL } from '@carrierarr/protocol';
 import { DEFAULT_LIVENESS_LIMITS } from './node-records.js';
 import { callScript, type RedisConnection, type ScriptName } from './connection.js';
 import { GatheredCalls } from './gathered-calls.js';
@@ -178,12 +179,18 @@ export class NodeRegistry {
     return Number(count);
   }
 
-  /** This monitor serves agents, and listens on these channels. To be said more often than {@link LISTENING_PAUSE_MS}. */
+  /** This monitor serves agents, and listens on these channels now. To be said more often than {@link LISTENING_PAUSE_MS}. */
   async listen(monitor: string, channels: readonly NodeChannel[]): Promise<void> {
     await callScript(this.#connection, 'carrierarrListen', [
       ...[this.#keys.listening(), this.#keys.servingMonitors(), monitor, LISTENING_PAUSE_MS],
       ...channels,
     ]);
+  }
+
+  /** A monitor leads, and none serves agents. To be said as often as that somebody listens. */
+  async listenToNone(): Promise<void> {
+    const keys = [this.#keys.listening(), this.#keys.servingMonitors()];
+    await callScript(this.#connection, 'carrierarrListen', [...keys, '', LISTENING_PAUSE_MS, NO_CHANNEL]);
   }
 
   /**

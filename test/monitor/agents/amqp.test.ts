@@ -258,6 +258,9 @@ describe.skipIf(missing !== undefined)(`agents over RabbitMQ${missing ? ` (${mis
     await until('it to say so', () => m1.detail()?.detail.includes('RabbitMQ is away'));
     expect(m1.detail()).toMatchObject({ ok: true, detail: expect.stringContaining('ECONNREFUSED') as string });
     expect(m1.detail()?.detail).not.toContain('guest');
+    // It would listen: no node may be stale because nobody does.
+    await until('it to say that it serves agents', async () => (await nodes()).isServed);
+    expect((await nodes()).listening.amqp).toBeUndefined();
     await broker.start();
     await reading(m1);
     const before = await until('it to say that it listens', async () => (await nodes()).listening.amqp);

@@ -196,6 +196,35 @@ describe('a dead node', () => {
     expect(given).toMatchObject({ target: 'w1', command: 'shutdown', executor: 'agent' });
   });
 
+  it('is stale, and never dead, where no monitor serves agents', async () => {
+    await site.connection.del(site.keys.listening());
+    await (await joins('host-1', 'i-w1')).leaves();
+    const term = await site.lead({ nodes: { limits: SHORT, isEndingDead: true } });
+    await term.poll([machine('w1')]);
+    await rowWith('i-w1', ({ agent }) => agent?.liveness === 'stale');
+    const [since] = (await site.connection.hget(site.keys.listening(), 'none'))!.split(' ').map(Number);
+    await until('more time than makes one dead', () => Date.now() - since! > 3 * SHORT.deadMs);
+    await term.poll([machine('w1')]);
+    expect((await row('i-w1'))?.agent?.liveness).toBe('stale');
+    expect(await endings()).toEqual([]);
+    const follow = new NodeFollow({ connection: site.connection, keys: site.keys });
+    await follow.refresh();
+    expect(follow.listening).toEqual({ none: since });
+  });
+
+  it('stays what it was while a monitor would hear it, and cannot now', async () => {
+    await site.connection.del(site.keys.listening());
+    await site.connection.zadd(site.keys.servingMonitors(), Date.now() + 3_600_000, 'm2');
+    await (await joins('host-1', 'i-w1')).leaves();
+    const term = await site.lead({ nodes: { limits: SHORT } });
+    const joinedMs = Date.now();
+    await term.poll([machine('w1')]);
+    await until('more time than makes one dead', () => Date.now() - joinedMs > 3 * SHORT.deadMs);
+    await term.poll([machine('w1')]);
+    expect((await row('i-w1'))?.agent?.liveness).toBe('healthy');
+    expect(await site.connection.exists(site.keys.listening())).toBe(0);
+  });
+
   it('is dead to everybody by the limits of the leader', async () => {
     const follow = new NodeFollow({ connection: site.connection, keys: site.keys });
     const limitsAre = (limits: typeof SHORT) =>

@@ -423,6 +423,9 @@ it('a monitor whose port is taken says so, does everything else, and takes the p
   const first = await home.monitor('m1');
   const second = home.monitor('m2', ['--grpc-addr', first.address]);
   await first.agent().register({ nodeId: 'n1' });
+  const serving = () => home.connection.zrange(home.keys.servingMonitors(), 0, '-1');
+  // Or nodes would be stale because nobody means to hear them.
+  await until('it to say that it serves agents', async () => (await serving()).some((name) => name.startsWith('m2 ')));
   await first.monitor.stop();
   expect((await second).address).toBe(first.address);
 });

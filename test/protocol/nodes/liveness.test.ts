@@ -2,6 +2,7 @@ import {
   healthOf,
   isOutOfHearing,
   lastSeenMs,
+  type ListeningSince,
   livenessOf,
   silenceMs,
   streamsCommands,
@@ -68,6 +69,36 @@ describe('livenessOf', () => {
     expect(at({ grpc: 9e9 }, 9e9 + UNHEARD_MS_MAX - 1)).toEqual(['healthy', false, 0]);
     expect(at({ grpc: 9e9 }, 9e9 + UNHEARD_MS_MAX)).toEqual(['stale', true, 0]);
     expect(at({}, 9e12)).toEqual(['healthy', false, 0]);
+  });
+
+  it('holds for stale, but not for dead, who was not heard since no monitor serves agents', () => {
+    const node = { seenMs: { amqp: 1_000, grpc: 2_000 } };
+    const at = (nowMs: number, listening = {}) => [
+      livenessOf(node, { none: 1e6, ...listening }, limits, nowMs),
+      isOutOfHearing(node, { none: 1e6, ...listening }, nowMs),
+    ];
+    // Not by the clock alone: all monitors may have been away.
+    expect(at(1e6 + limits.staleMs - 1)).toEqual(['healthy', false]);
+    expect(at(1e6 + limits.staleMs)).toEqual(['stale', false]);
+    expect(at(1e6 + UNHEARD_MS_MAX - 1)).toEqual(['stale', false]);
+    expect(at(1e6 + UNHEARD_MS_MAX)).toEqual(['stale', true]);
+    expect(at(1e12)).toEqual(['stale', true]);
+    expect(livenessOf({ seenMs: { grpc: 2e6 } }, { none: 1e6 }, limits, 2e6 + limits.staleMs - 1)).toBe('healthy');
+    expect(livenessOf({ seenMs: { grpc: 2e6 } }, { none: 1e6 }, limits, 2e6 + limits.staleMs)).toBe('stale');
+  });
+
+  it('does not mind that no monitor served agents once one listens again', () => {
+    const channels = fc.record({ grpc: fc.nat(1e9), amqp: fc.nat(1e9) }, { requiredKeys: [] });
+    const listened = channels.filter((listening) => Object.keys(listening).length > 0);
+    fc.assert(
+      fc.property(channels, listened, fc.nat(1e9), fc.nat(1e9), (seenMs, listening, none, now) => {
+        const of = (each: ListeningSince) => [
+          livenessOf({ seenMs }, each, limits, now),
+          isOutOfHearing({ seenMs }, each, now),
+        ];
+        expect(of({ ...listening, none })).toEqual(of(listening));
+      }),
+    );
   });
 
   it('counts the shortest silence of several channels', () => {

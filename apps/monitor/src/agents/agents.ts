@@ -148,10 +148,9 @@ export function createAgentSide(options: AgentSideOptions): AgentSide {
 
   let listening: Timer | undefined;
   let isStopping = false;
-  /** Says that agents are heard here: their silence counts only while somebody listens. */
+  /** Says that agents are heard here, or will be: their silence counts only while somebody listens. */
   const sayListening = () => {
-    if (server.address === undefined) return;
-    registry.listen(monitor, ['grpc']).catch((error: unknown) => {
+    registry.listen(monitor, server.address === undefined ? [] : ['grpc']).catch((error: unknown) => {
       logger.debug({ err: error }, 'could not say that this monitor listens to agents');
     });
   };

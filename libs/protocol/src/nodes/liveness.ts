@@ -3,7 +3,8 @@
  * broker was away, or all monitors were, it begins anew, so that nobody is held for dead because nobody listened.
  *
  * A channel may also be given up for good, such as RabbitMQ once all agents speak gRPC. So one that nobody listens to
- * protects a node only while it is where the node was heard last, and at most for a day.
+ * protects a node only while it is where the node was heard last, and at most for a day. Where no monitor serves agents at all, nobody
+ * can be held for dead, but who was not heard since then is stale.
  */
 import { type HealthStateName, NODE_CHANNELS, type NodeChannel, type NodeRecord } from './node-record.js';
 
@@ -16,8 +17,11 @@ export interface LivenessLimits {
   deadMs: number;
 }
 
+/** In the place of a channel: there is a monitor that leads, and none that would listen to any. */
+export const NO_CHANNEL = 'none';
+
 /** Since when each channel has been listened to without a pause, epoch ms; absent: nobody listens now. */
-export type ListeningSince = Partial<Record<NodeChannel, number>>;
+export type ListeningSince = Partial<Record<NodeChannel | typeof NO_CHANNEL, number>>;
 
 const HEALTH: Readonly<Record<HealthStateName, Liveness>> = {
   HEALTH_STATE_UNSPECIFIED: 'healthy',
@@ -56,7 +60,7 @@ export function silenceMs({ seenMs }: Pick<NodeRecord, 'seenMs'>, listening: Lis
 
 /**
  * True if nobody can tell any more whether it lives: it was heard last on a channel that nobody listens to, and for a whole
- * day since then somebody has listened, but to others. It is not known to be dead, and nothing to act on.
+ * day since then somebody has listened, but to others, or was there to, and did not. It is not known to be dead, and nothing to act on.
  */
 export function isOutOfHearing(
   { seenMs }: Pick<NodeRecord, 'seenMs'>,
@@ -66,8 +70,17 @@ export function isOutOfHearing(
   const lastMs = lastSeenMs({ seenMs });
   if (lastMs <= lastHeardMs(seenMs, listening)) return false;
   // Not by the clock alone: all monitors may have been away, and this channel may be heard again a moment after others.
-  const watchedSinceMs = Math.min(...Object.values(listening));
+  const watchedSinceMs = unservedSinceMs(listening) ?? Math.min(...channelsOf(listening));
   return nowMs - Math.max(lastMs, watchedSinceMs) >= UNHEARD_MS_MAX;
+}
+
+function channelsOf(listening: ListeningSince): number[] {
+  return NODE_CHANNELS.flatMap((channel) => listening[channel] ?? []);
+}
+
+/** Since when no agent can be heard because no monitor serves any; undefined if that is not so, or not known. */
+function unservedSinceMs(listening: ListeningSince): number | undefined {
+  return channelsOf(listening).length === 0 ? listening[NO_CHANNEL] : undefined;
 }
 
 /** When it was last heard of on a channel that is listened to, epoch ms; 0 for never. */
@@ -95,6 +108,7 @@ export function livenessOf(
 ): Liveness {
   const silent = silenceMs(node, listening, nowMs);
   if (silent >= deadMs) return 'dead';
-  if (silent >= staleMs || isOutOfHearing(node, listening, nowMs)) return 'stale';
+  const unservedMs = nowMs - Math.max(lastSeenMs(node), unservedSinceMs(listening) ?? Infinity);
+  if (Math.max(silent, unservedMs) >= staleMs || isOutOfHearing(node, listening, nowMs)) return 'stale';
   return HEALTH[healthOf(node)];
 }

@@ -337,12 +337,13 @@ return {'ok', int(count)}
 `);
 
 /**
- * This monitor listens. KEYS 1 listening · 2 monitors. ARGV 1 monitor · 2 longest pause that is none, ms · 3… channels.
+ * This monitor listens. KEYS 1 listening · 2 monitors. ARGV 1 monitor, or '' if it serves no agents · 2 longest pause that is none, ms
+ * · 3… channels.
  * Returns {'ok'}.
  */
 const LISTEN = `${NOW}
 local function int(n) return string.format('%.0f', n) end
-redis.call('ZADD', KEYS[2], int(now), ARGV[1])
+if ARGV[1] ~= '' then redis.call('ZADD', KEYS[2], int(now), ARGV[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', int(now - 100 * tonumber(ARGV[2])))
 for i = 3, #ARGV do
   local since, untilMs = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^(%d+) (%d+)$')

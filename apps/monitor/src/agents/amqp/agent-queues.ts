@@ -208,9 +208,9 @@ export class AgentQueues {
 
   #sayListening(): void {
     const { registry, monitor, logger } = this.#o;
-    if (!this.#isConsuming) return;
+    // Also while the broker is away: this monitor would listen.
     registry
-      .listen(monitor, ['amqp'])
+      .listen(monitor, this.#isConsuming ? ['amqp'] : [])
       .catch((error: unknown) => logger.debug({ err: error }, 'that this monitor listens could not be said'));
   }
 

@@ -20,8 +20,8 @@ const EVENTS_LOGGED_MAX = 20;
 const FORGET_EVERY_MS = 60_000;
 
 export interface NodesOptions {
-  follow: Pick<NodeFollow, 'nodes' | 'listening' | 'limits' | 'nowMs' | 'isStreaming' | 'refresh'>;
-  registry: Pick<NodeRegistry, 'forget' | 'setLimits'>;
+  follow: Pick<NodeFollow, 'nodes' | 'listening' | 'limits' | 'nowMs' | 'isServed' | 'isStreaming' | 'refresh'>;
+  registry: Pick<NodeRegistry, 'forget' | 'setLimits' | 'listenToNone'>;
   limits: LivenessLimits;
   /** Ends dead nodes; undefined where that is not asked for. */
   deadNodes: Pick<DeadNodes, 'end'> | undefined;
@@ -80,6 +80,7 @@ export class Nodes {
   async look(): Promise<void> {
     const { follow, registry, limits } = this.#o;
     await follow.refresh();
+    if (!follow.isServed) await registry.listenToNone();
     // Also when another leader had others, or Redis has lost them: gateways judge by what is there.
     const { staleMs, deadMs } = follow.limits;
     if (staleMs !== limits.staleMs || deadMs !== limits.deadMs) await registry.setLimits(limits);
