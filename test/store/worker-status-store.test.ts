@@ -29,6 +29,18 @@ const upsert = (...ids: string[]) =>
   store.publish(fence, { report: report(NOW), upserts: ids.map((id) => record(id)), removed: [] });
 const remove = (...removed: string[]) => store.publish(fence, { report: report(NOW), upserts: [], removed });
 
+it('has workers by whatever name, also such as every object has something of', async () => {
+  const ids = ['__proto__', 'constructor', 'hasOwnProperty', 'toString'];
+  const [seen, ...unseen] = ids as [string, ...string[]];
+  const change = { report: report(NOW), upserts: ids.map((id) => record(id)), removed: [] };
+  await store.publish(fence, { ...change, seen: Object.fromEntries([[seen, NOW - 5_000]]) });
+  const { epoch, version, workers } = await store.read(NOW);
+  expect(workers.map(({ id }) => id)).toEqual(ids);
+  expect(workers.map(({ observed_at }) => Date.parse(observed_at))).toEqual([NOW - 5_000, ...unseen.map(() => NOW)]);
+  const since = await store.changesSince({ epoch, version: version - ids.length }, NOW);
+  expect(since.workers.toSorted((a, b) => (a.id < b.id ? -1 : 1))).toEqual(workers);
+});
+
 describe('publish', () => {
   it('raises the version by one for each changed record', async () => {
     expect(await upsert('i-1', 'i-2')).toBe(2);

@@ -119,13 +119,19 @@ export class WorkerStatusStore {
     const sources = sourcesOf(reports);
     const reportOf = new Map(sources.map((report) => [report.source, report]));
     const versionOf = pairs(versions);
+    // Workers may be called anything, also what every object has, such as `constructor`.
+    const seenOf = new Map(Object.entries(seen));
     const workers: SeenWorker[] = [];
     const rests = new Rests();
     for (const [i, id] of Object.keys(records).toSorted().entries()) {
       if (i > 0 && i % RECORDS_PER_SLICE === 0) await rests.next();
       const record = parsed(workerRecordSchema, records[id]);
       if (record === undefined) continue;
-      const sight = { version: versionOf.get(id) ?? 0, report: reportOf.get(record.source), seenMs: msOf(seen[id]) };
+      const sight = {
+        version: versionOf.get(id) ?? 0,
+        report: reportOf.get(record.source),
+        seenMs: msOf(seenOf.get(id)),
+      };
       workers.push(withFreshness(record, sight, nowMs));
     }
     return { epoch: meta[0] ?? '', version: Number(meta[1] ?? 0), workers, sources };
