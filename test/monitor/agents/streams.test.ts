@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { status as codes } from '@grpc/grpc-js';
-import { HealthState, NodeStatus, NodeType } from '@carrierarr/protocol/agent-control';
+import { HealthState, Hello, NodeStatus, NodeType } from '@carrierarr/protocol/agent-control';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startFreezingProxy } from '../../support/freezing-proxy.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
@@ -262,6 +262,14 @@ describe('a stream ends', () => {
       'whose node has a name that nobody may have',
       { $case: 'status', value: NodeStatus.fromPartial({ nodeId: 'a{b}' }) } as const,
       /"a\{b\}" cannot be used: a target must not contain/,
+    ],
+    [
+      'whose agent says that it runs more than it may',
+      {
+        $case: 'hello',
+        value: Hello.fromPartial({ nodeId: 'host-a', running: Array.from({ length: 1_001 }, (_each, i) => `c${i}`) }),
+      } as const,
+      /at most 1000 commands that run, got 1001/,
     ],
   ])('%s', async (_, payload, why) => {
     const { agent } = await home.monitor('m1');

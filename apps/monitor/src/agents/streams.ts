@@ -19,6 +19,8 @@ import type { Registrations } from './peers.js';
 
 /** While output flows its stream's fence is checked this often, ms. The log has fences of its own. */
 const CHECK_MS = 1_000;
+/** Commands that an agent may say it runs: as many as `--commands-max` allows it. Each is looked at once a second. */
+const RUNNING_MAX = 1_000;
 
 /** Who is behind a stream, as its first message says. */
 interface Greeting {
@@ -96,6 +98,11 @@ export class Streams {
     const { registrations } = this.#o;
     if (payload.$case !== 'hello' && payload.$case !== 'status') {
       const text = `Expected a status that names the node as the first message, got ${payload.$case}.`;
+      return stream.refuse('invalid', codes.INVALID_ARGUMENT, text);
+    }
+    const running = payload.$case === 'hello' ? payload.value.running.length : 0;
+    if (running > RUNNING_MAX) {
+      const text = `Expected at most ${RUNNING_MAX} commands that run, got ${running}.`;
       return stream.refuse('invalid', codes.INVALID_ARGUMENT, text);
     }
     const { nodeId, instanceId } = payload.value;
