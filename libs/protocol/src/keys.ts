@@ -300,7 +300,7 @@ export class Keys {
   nodeVersions(): string {
     return this.nodes('versions');
   }
-  /** Sorted set: names and keys of nodes that said that they go, by when, epoch ms. */
+  /** Sorted set: names and keys of nodes that said that they go, also with when by their own clock and in which start, by when, epoch ms. */
   nodesLeft(): string {
     return this.nodes('left');
   }
@@ -312,7 +312,7 @@ export class Keys {
   nodesMeta(): string {
     return this.nodes('meta');
   }
-  /** Hash: channel to `<since ms> <until ms>`: it has been listened to since then without a pause. */
+  /** Hash: channel, or `none` where no monitor serves agents, to `<since ms> <until ms>`: that has been so without a pause. */
   listening(): string {
     return this.nodes('listening');
   }
