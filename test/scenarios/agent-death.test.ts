@@ -1,10 +1,14 @@
-/** An agent that is killed, and one that is frozen: stale, then dead, each at its time and not earlier; one that thaws is back. */
+/**
+ * An agent that is killed, and one that is frozen: stale, then dead, each at its time and not earlier; one that thaws is back. One that
+ * stops is gone, also if its connection breaks meanwhile.
+ */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { type Program, startGateway, startMonitor, startProgram } from '../support/programs.js';
 import { startRedis } from '../support/redis.js';
+import { startTcpProxy } from '../support/tcp-proxy.js';
 import { until } from '../support/until.js';
 
 const STALE_MS = 4_000;
@@ -19,7 +23,7 @@ interface NodeRow {
   last_seen: string;
 }
 
-it('is stale and then dead at the set times, killed or frozen, and back when it thaws', async () => {
+async function site() {
   const redis = await startRedis();
   const folder = await mkdtemp(join(tmpdir(), 'carrierarr-agent-death-'));
   const programs: Program[] = [];
@@ -36,22 +40,32 @@ it('is stale and then dead at the set times, killed or frozen, and back when it 
   const gateway = await started(startGateway({ name: 'gateway', redisUrl: redis.url }));
   const flags = ['--grpc-addr', '127.0.0.1:0', '--agent-status-interval', '1s', '--agent-heartbeat-interval', '1s'];
   flags.push('-stale-timeout', `${STALE_MS}ms`, '-dead-threshold', `${DEAD_MS}ms`);
-  const monitor = await started(startMonitor({ name: 'monitor', redisUrl: redis.url, flags }));
-  const address = await until('where it serves agents', () => AGENTS.exec(monitor.output())?.[1]);
-  const agent = (node: string) =>
-    started(
-      startProgram({
-        name: node,
-        args: [
-          ...['agent', '-control-plane', address, '--node-id', node, '--state-dir', join(folder, node)],
-          ...['--health-port', '0', '--metadata', 'off', '--log-format', 'json'],
-        ],
-        listens: /"address":"127\.0\.0\.1:(\d+)","msg":"health/,
-      }),
-    );
+  return {
+    monitor: async (name: string) => {
+      const program = await started(startMonitor({ name, redisUrl: redis.url, flags }));
+      return { program, address: await until('where it serves agents', () => AGENTS.exec(program.output())?.[1]) };
+    },
+    agent: (node: string, ...addresses: string[]) =>
+      started(
+        startProgram({
+          name: node,
+          args: [
+            ...['agent', '-control-plane', addresses.join(','), '--node-id', node, '--state-dir', join(folder, node)],
+            ...['--health-port', '0', '--metadata', 'off', '--log-format', 'json'],
+          ],
+          listens: /"address":"127\.0\.0\.1:(\d+)","msg":"health/,
+        }),
+      ),
+    nodes: async () => (await (await fetch(`${gateway.url}/api/v1/nodes`)).json()) as NodeRow[],
+  };
+}
+
+it('is stale and then dead at the set times, killed or frozen, and back when it thaws', async () => {
+  const { monitor, agent: agentAt, nodes } = await site();
+  const { address } = await monitor('monitor');
+  const agent = (node: string) => agentAt(node, address);
   const [killed, frozen] = [await agent('killed'), await agent('frozen')];
 
-  const nodes = async () => (await (await fetch(`${gateway.url}/api/v1/nodes`)).json()) as NodeRow[];
   const all = (liveness: string) => async () => {
     const found = await nodes();
     return found.length === 2 && found.every((node) => node.liveness === liveness);
@@ -104,4 +118,25 @@ it('is stale and then dead at the set times, killed or frozen, and back when it 
     60_000,
   );
   expect((await nodes()).find(({ id }) => id === 'killed')?.liveness).toBe('dead');
+});
+
+it('is gone when it stops, though the connection breaks that it says so over', async () => {
+  const { monitor, agent, nodes } = await site();
+  const { address } = await monitor('monitor');
+  const proxy = await startTcpProxy(Number(address.split(':')[1]));
+  onTestFinished(() => proxy.stop());
+  const stopped = await agent('stopped', `127.0.0.1:${proxy.port}`);
+  await until('it to be known', async () => (await nodes())[0]?.liveness === 'healthy');
+  proxy.hold();
+  const stopping = stopped.stop();
+  await until('it to stop', () => stopped.output().includes('"msg":"stopping"'));
+  proxy.mend();
+  const states = new Set<string>();
+  await until('it to be gone', async () => {
+    const [node] = await nodes();
+    if (node !== undefined) states.add(node.liveness);
+    return node === undefined;
+  });
+  await stopping;
+  expect([...states].filter((state) => state !== 'healthy')).toEqual([]);
 });
