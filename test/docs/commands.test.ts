@@ -106,9 +106,11 @@ describe('programs that are not started here', () => {
       const folder = mkdtempSync(join(tmpdir(), 'carrierarr-flags-'));
       try {
         const some = join(folder, 'file');
-        writeFileSync(some, 'alice 0123456789abcdef0123456789abcdef');
         const words = wordsOf(command);
         const [program = '', ...argv] = words[0] === 'carrierarr' ? words.slice(1) : ['agent', ...words.slice(1)];
+        // An agent has one token; others are told who has which.
+        const token = '0123456789abcdef0123456789abcdef';
+        writeFileSync(some, program === 'agent' ? token : `alice ${token}`);
         // Files that are the reader's.
         const given = argv.map((word, index) => (/-(file|ca|cert|key)$/.test(argv[index - 1] ?? '') ? some : word));
         const loaded = loadConfig({ program, summary: '', schema: SCHEMAS[program] ?? {}, argv: given, env: {} });
