@@ -107,6 +107,18 @@ describe('names', () => {
     expect((await known()).find('i-1')?.name).toBe('i-1');
   });
 
+  it('gives a former name of a machine that lives to the one that is called so now', async () => {
+    const called = async (name: string) => (await new NodeLookup({ connection, keys }).find(name))?.record;
+    await registry().register('gpu-1', registration({ instance_id: 'i-1' }), 'grpc');
+    await registry().register('gpu-1-old', registration({ instance_id: 'i-1' }), 'grpc');
+    expect(await called('gpu-1')).toMatchObject({ key: 'i-1', name: 'gpu-1-old' });
+    const replacement = await registry().register('gpu-1', registration({ instance_id: 'i-2' }), 'grpc');
+    expect(replacement).toMatchObject({ key: 'i-2', name: 'gpu-1' });
+    expect(await called('gpu-1')).toMatchObject({ key: 'i-2', name: 'gpu-1' });
+    for (const name of ['gpu-1-old', 'i-1'])
+      expect(await called(name)).toMatchObject({ key: 'i-1', name: 'gpu-1-old' });
+  });
+
   it('opens a stream on the machine its connection registered, not on the one that has the host name', async () => {
     await registry().register('host-a', registration({ instance_id: 'i-1' }), 'grpc');
     await registry().register('host-a', registration({ instance_id: 'i-2' }), 'grpc');

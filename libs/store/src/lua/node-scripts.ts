@@ -181,8 +181,10 @@ end
 local registration = '{"registered_ms":' .. since .. ',' .. string.sub(A[3], 2)
 if A[4] == 'grpc' then
   local holder = redis.call('HGET', K_ALIASES, name)
-  if not holder or holder == key or not isKnown(holder) or now - lastSeen(holder) >= tonumber(A[6]) then
-    if holder and holder ~= key and isKnown(holder) then
+  -- What a machine was called before leads to it only until another is called so.
+  local isHolders = holder and redis.call('HGET', K_NODES, holder) == name
+  if not isHolders or holder == key or now - lastSeen(holder) >= tonumber(A[6]) then
+    if isHolders and holder ~= key then
       redis.call('HSET', K_NODES, holder, holder)
       changed(holder)
     end
