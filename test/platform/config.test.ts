@@ -80,6 +80,8 @@ function problem(sources: Sources): string {
   return problems[0] ?? '';
 }
 
+const URL_ALLOWED = 'a URL that starts with http:// or https://, such as https://carrierarr.example';
+
 describe('values', () => {
   it('are the defaults, parsed, when nothing is set', () => {
     expect(values()).toEqual({
@@ -257,7 +259,8 @@ describe('a bad value', () => {
     ['tags', '[]', 'a JSON object with text values such as {"Name":"gpu"}'],
     ['tags', '{"a":1}', 'a JSON object with text values such as {"Name":"gpu"}'],
     ['mode', 'quick', 'one of fast, safe'],
-    ['hook-url', 'ftp://x', 'a URL that starts with http:// or https://, such as https://carrierarr.example'],
+    ['hook-url', 'ftp://x', `${URL_ALLOWED} (% itself is written %25)`],
+    ['hook-url', 'https://x/100%', `${URL_ALLOWED} (% itself is written %25)`],
   ])('of --%s, %s, is quoted with what is allowed', (flag, value, allowed) => {
     const env = `CARRIERARR_${flag.replaceAll('-', '_').toUpperCase()}`;
     expect(problem({ argv: [`--${flag}=${value}`] })).toBe(

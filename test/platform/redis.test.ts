@@ -117,6 +117,14 @@ describe('redisSettings', () => {
   it.each(['http://h', 'h:6379', ''])('refuses the URL "%s" before that', (url) => {
     expect(() => settingsOf(`--redis-url=${url}`)).toThrow('a URL that starts with redis:// or rediss:// or unix://');
   });
+
+  it('refuses a password with a % that is none of its escapes, says how it is written, and does not show it', () => {
+    const read = () => settingsOf('--redis-url=redis://me:hunter%2@h');
+    expect(read).toThrow(ConfigError);
+    expect(read).toThrow('% itself is written %25');
+    expect(read).not.toThrow('hunter');
+    expect(settingsOf('--redis-url=redis://me:hunter%252@h')).toMatchObject({ password: 'hunter%2' });
+  });
 });
 
 describe('a connection', () => {

@@ -122,11 +122,18 @@ function textMatching(pattern: RegExp, allowed: string, placeholder = 'TEXT'): F
   });
 }
 
-/** A URL with one of `schemes` (without the colon), kept as its text. `example` is shown to users. */
+/**
+ * A URL with one of `schemes` (without the colon), kept as its text. `example` is shown to users. What is escaped in it can be read:
+ * a password may have been put in as it is.
+ */
 function urlWith(schemes: readonly string[], example: string): Format<string> {
   const check = (value: unknown): value is string =>
-    typeof value === 'string' && URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1));
-  const allowed = `a URL that starts with ${schemes.map((scheme) => `${scheme}://`).join(' or ')}, such as ${example}`;
+    typeof value === 'string' &&
+    URL.canParse(value) &&
+    schemes.includes(new URL(value).protocol.slice(0, -1)) &&
+    isEscaped(value);
+  const starts = schemes.map((scheme) => `${scheme}://`).join(' or ');
+  const allowed = `a URL that starts with ${starts}, such as ${example} (% itself is written %25)`;
   return defineFormat<string>({
     name: allowed,
     allowed,
@@ -134,6 +141,16 @@ function urlWith(schemes: readonly string[], example: string): Format<string> {
     check,
     parse: (text) => (check(text) ? text : undefined),
   });
+}
+
+function isEscaped(text: string): boolean {
+  const { username, password, pathname } = new URL(text);
+  try {
+    for (const part of [username, password, pathname]) decodeURIComponent(part);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Elements of `item`, separated by commas in text. */
