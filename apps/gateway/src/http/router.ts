@@ -18,7 +18,9 @@ export type Match<R extends Pattern> =
  * mean nothing. Throws ClientError `bad_message` for what is no percent-encoding.
  */
 export function segmentsOf(path: string): string[] {
-  const raw = path.replace(/\/+$/, '').split('/').slice(1);
+  let end = path.length;
+  while (path[end - 1] === '/') end -= 1;
+  const raw = path.slice(0, end).split('/').slice(1);
   return raw.map((segment) => {
     try {
       return decodeURIComponent(segment);

@@ -22,7 +22,6 @@ const BACKPRESSURE_BYTES_MAX = 64 * 1024 * 1024;
 const CREDENTIAL_CHECK_MS = 30_000;
 /** How often it is looked whether clients are gone, or may go, while the gateway drains. */
 const DRAIN_LOOK_MS = 50;
-const SUBPROTOCOL_LIST = /\s*,\s*/;
 
 export interface EndpointOptions {
   fanout: Fanout;
@@ -92,9 +91,10 @@ export class Endpoint {
       aborted = true;
     });
     const key = req.getHeader('sec-websocket-key');
-    const protocols = req.getHeader('sec-websocket-protocol');
     const extensions = req.getHeader('sec-websocket-extensions');
-    const modern = protocols !== '' && protocols.split(SUBPROTOCOL_LIST).includes(SUBPROTOCOL);
+    const protocols = req.getHeader('sec-websocket-protocol');
+    const offered = protocols.split(',').map((protocol) => protocol.trim());
+    const modern = offered.includes(SUBPROTOCOL);
     let facts: RequestFacts;
     try {
       facts = this.#o.guard.read(res, req);
@@ -116,7 +116,7 @@ export class Endpoint {
       }
       const connection = new Connection({ credential, address: facts.address, modern, release });
       // A browser fails the connection unless one of the protocols it offered is chosen.
-      const chosen = modern ? SUBPROTOCOL : (protocols.split(SUBPROTOCOL_LIST)[0] ?? '');
+      const chosen = modern ? SUBPROTOCOL : (offered[0] ?? '');
       res.cork(() => res.upgrade<Holder>({ connection }, key, chosen, extensions, context));
     };
     const known = this.#o.guard.identifyNow(facts);
