@@ -1,5 +1,6 @@
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NodeStatus } from '@carrierarr/protocol/agent-control';
 import { describe, expect, it } from 'vitest';
 import { lookAtGpus as look, parseGpus } from '../../../apps/agent/src/status/gpus.js';
 import { RepeatedProbe } from '../../../apps/agent/src/status/probe.js';
@@ -16,6 +17,19 @@ async function program(text: string): Promise<string> {
 }
 
 describe('what nvidia-smi says', () => {
+  it('fits into a status whatever the figures are', () => {
+    const lines = [
+      '0, A10G, 1, 2, 3, 4294967295',
+      `-7, ${'x'.repeat(5_000)}, -5, 1e300, 1e9, -1e9`,
+      '1e300, A, 1e23, 1, 1, 1',
+    ];
+    const { gpus } = parseGpus(lines.join('\n'));
+    const written = NodeStatus.encode(NodeStatus.fromPartial({ gpus })).finish();
+    expect(NodeStatus.decode(written).gpus).toEqual(gpus);
+    expect(gpus[0]).toMatchObject({ name: 'A10G', temperatureC: 1_000 });
+    expect(gpus[1]?.name).toHaveLength(200);
+  });
+
   it('is read GPU by GPU', () => {
     const csv = '0, NVIDIA A10G, 1234, 23028, 87, 61\n1, NVIDIA A10G, 0, 23028, 0, 30\n';
     expect(parseGpus(csv)).toEqual({

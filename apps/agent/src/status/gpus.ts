@@ -1,4 +1,5 @@
 /** GPUs, as nvidia-smi tells of them. */
+import { FIGURES } from '@carrierarr/protocol';
 import type { GPUStatus } from '@carrierarr/protocol/agent-control';
 import type { RepeatedProbe } from './probe.js';
 
@@ -13,6 +14,7 @@ export interface GpuReport {
 const FIELDS = ['index', 'name', 'memory.used', 'memory.total', 'utilization.gpu', 'temperature.gpu'];
 const TIMEOUT_MS = 5_000;
 const GPUS_MAX = 64;
+const NAME_CHARS_MAX = 200;
 /** No device, no driver, no library: nobody can use a GPU then. From `man nvidia-smi`, RETURN VALUE. */
 const NO_GPU_CODES = new Set([6, 9, 12]);
 
@@ -35,7 +37,8 @@ export async function lookAtGpus(nvidiaSmi: RepeatedProbe, timeoutMs = TIMEOUT_M
 
 /**
  * Lines of nvidia-smi's CSV without header and units. What it does not know (`[N/A]`, `[Not Supported]`) counts as 0; how busy a
- * GPU is it does not know of one that is shared, as by MIG: that is unknown, as is a line that is none.
+ * GPU is it does not know of one that is shared, as by MIG: that is unknown, as is a line that is none. What no machine has, such as
+ * the 4294967295 °C of a driver that does not know, is bounded: it would fit into no status, and no status would be sent.
  */
 export function parseGpus(csv: string): { gpus: GPUStatus[]; isUnknown: boolean } {
   const gpus: GPUStatus[] = [];
@@ -52,9 +55,9 @@ export function parseGpus(csv: string): { gpus: GPUStatus[]; isUnknown: boolean 
     // A name may hold a comma; the figures are the last four.
     const [used, total, utilization, temperature] = cells.slice(-4).map(figure) as [number, number, number, number];
     gpus.push({
-      ...{ index, name: cells.slice(1, -4).join(', ') },
-      ...{ memoryUsedMb: Math.round(used), memoryTotalMb: Math.round(total) },
-      ...{ utilizationPercent: utilization, temperatureC: Math.round(temperature) },
+      ...{ index: FIGURES.gpus(index), name: cells.slice(1, -4).join(', ').slice(0, NAME_CHARS_MAX) },
+      ...{ memoryUsedMb: FIGURES.megabytes(Math.round(used)), memoryTotalMb: FIGURES.megabytes(Math.round(total)) },
+      ...{ utilizationPercent: FIGURES.percent(utilization), temperatureC: FIGURES.celsius(Math.round(temperature)) },
     });
     if (gpus.length === GPUS_MAX) break;
   }
