@@ -264,6 +264,14 @@ describe('a stream ends', () => {
       /"a\{b\}" cannot be used: a target must not contain/,
     ],
     [
+      'whose agent registers with an instance id that is no name',
+      {
+        $case: 'hello',
+        value: Hello.fromPartial({ nodeId: 'host-a', registration: { nodeId: 'host-a', instanceId: 'i-1\n{b}' } }),
+      } as const,
+      /"i-1\\n\{b\}" cannot be used: a target must not contain/,
+    ],
+    [
       'whose agent says that it runs more than it may',
       {
         $case: 'hello',

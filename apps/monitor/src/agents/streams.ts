@@ -108,7 +108,8 @@ export class Streams {
     const { nodeId, instanceId } = payload.value;
     const name = nodeId || instanceId || registrations.nameOf(stream.peer) || '';
     const greeting: Greeting = { name, instanceId, ...(payload.$case === 'hello' && { hello: payload.value }) };
-    for (const each of [name, ...(instanceId === '' ? [] : [instanceId])]) {
+    const registered = greeting.hello?.registration?.instanceId ?? '';
+    for (const each of [name, ...[instanceId, registered].filter((id) => id !== '')]) {
       const problem = problemOfName(each);
       if (problem === undefined) continue;
       const text = `The node's name ${JSON.stringify(each.slice(0, 100))} cannot be used: ${problem}.`;
