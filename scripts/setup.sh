@@ -5,7 +5,7 @@
 #   setup.sh [run|test|bench]
 #
 #   run    redis-server or valkey-server, 7 or newer
-#   test   the same, Chromium or Chrome, RabbitMQ, a Python environment with moto and the AWS CLI, and what judges
+#   test   the same, curl, Chromium or Chrome, RabbitMQ, a Python environment with moto and the AWS CLI, and what judges
 #          the Helm chart: promtool (of Prometheus), helm, kubectl (from an npm package, for Linux on x64) and
 #          schemas of Kubernetes
 #   bench  the same as run, a C compiler and websocketd
@@ -99,12 +99,13 @@ has_python() {
   python3 -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (${python_wanted/./, }))" >/dev/null 2>&1
 }
 
-# find_missing: sets "missing", of: redis browser rabbitmq promtool python compiler websocketd
+# find_missing: sets "missing", of: redis curl browser rabbitmq promtool python compiler websocketd
 find_missing() {
   missing=''
   has_redis || missing+=' redis'
   case $mode in
     test)
+      has curl || missing+=' curl'
       has_browser || missing+=' browser'
       has_rabbitmq || missing+=' rabbitmq'
       has promtool || missing+=' promtool'
@@ -137,6 +138,7 @@ apt_packages() {
         [[ $version =~ ^[0-9]+$ ]] && ((version >= redis_wanted)) && printf '%s' "$name" && return
       done
       ;;
+    curl) printf 'curl' ;;
     # On Ubuntu there is no such package: its Chromium is a snap.
     browser) [[ -n $(candidate chromium) ]] && printf 'chromium' ;;
     rabbitmq) [[ -n $(candidate rabbitmq-server) ]] && printf 'rabbitmq-server' ;;
@@ -223,6 +225,7 @@ advice() {
         brew+=' redis' dnf+=' valkey'
         redis_of_apt_too_old || apt+=" $(apt_or redis redis-server)"
         ;;
+      curl) apt+=' curl' brew+=' curl' dnf+=' curl' ;;
       browser)
         dnf+=' chromium'
         if has brew; then
@@ -267,6 +270,7 @@ apt_or() {
 describe() {
   case $1 in
     redis) printf 'redis-server or valkey-server, %s or newer' "$redis_wanted" ;;
+    curl) printf 'curl' ;;
     browser) printf 'Chromium or Chrome' ;;
     rabbitmq) printf 'RabbitMQ (rabbitmq-server)' ;;
     promtool) printf 'promtool (of Prometheus)' ;;

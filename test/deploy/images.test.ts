@@ -149,6 +149,10 @@ describe.skipIf(dockerMissing !== undefined)('an image', () => {
     expect(result).toMatchObject({ target: 'worker-1', exit_code: 0 });
     expect(lines).toContain('[worker-1] running');
 
+    // Their uWebSockets.js is that of another Node.js than the one that runs this.
+    client.send({ type: 'command', command: 'kill', target: 'größe' });
+    await client.next('an error', ({ type, target }) => type === 'error' && target === 'größe', RESULT_MS);
+
     // What runs comes to its end before its runner does.
     client.send({ type: 'command', command: 'stream', target: 'worker-2', id: 'two' });
     await client.next('a start', ({ type, target }) => type === 'started' && target === 'worker-2', RESULT_MS);

@@ -35,6 +35,7 @@ beforeEach(() => {
   program('node', 'echo v20.20.2');
   program('rabbitmq-server');
   program('promtool');
+  program('curl');
   awsTools();
   mkdirSync(join(deployToolsFolder(), 'node_modules'), { recursive: true });
   user(1000);
@@ -153,6 +154,17 @@ describe('with something missing and no right to install it', () => {
     const { code, stderr } = await setup('run');
     expect(code).toBe(1);
     expect(stderr).toContain('redis-server or valkey-server, 7 or newer');
+  });
+
+  test('the tests want curl, without which what documents say cannot be tried', async () => {
+    rmSync(join(bin, 'curl'));
+    redis();
+    program('chromium');
+    program('apt-get');
+    program('apt-cache');
+    const { code, stderr } = await setup('test');
+    expect(code).toBe(1);
+    expect(stderr).toContain('--no-install-recommends curl\n');
   });
 
   test('bench names the compiler and websocketd', async () => {
@@ -458,6 +470,7 @@ describe('what is gone without elsewhere', () => {
   test.each([
     ['rabbitmq-server', 'RabbitMQ (rabbitmq-server)'],
     ['promtool', 'promtool (of Prometheus)'],
+    ['curl', 'curl'],
   ])('must be there where what is missing is installed: %s', async (missing, told) => {
     rmSync(join(bin, missing));
     redis();

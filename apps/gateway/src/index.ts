@@ -23,7 +23,6 @@ import {
   WorkerStatusStore,
 } from '@carrierarr/store';
 import { Counter, Gauge } from 'prom-client';
-import uWS from 'uWebSockets.js';
 import { createAuthenticator } from './access/create-authenticator.js';
 import { ConnectionLimits } from './access/connection-limits.js';
 import { Guard } from './access/guard.js';
@@ -41,6 +40,7 @@ import { StatusFeed } from './status/status-feed.js';
 import { Endpoint } from './ws/endpoint.js';
 import { Messages } from './ws/messages.js';
 import { Subscriptions } from './ws/subscriptions.js';
+import uWS from './uws.js';
 
 export { type GatewayConfig, gatewaySchema, validateGatewayConfig } from './config.js';
 

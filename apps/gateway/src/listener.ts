@@ -1,7 +1,8 @@
 /** The listening socket. */
 import { connect, isIP } from 'node:net';
 import { type Clock, printAddress, sleep } from '@carrierarr/platform';
-import uWS from 'uWebSockets.js';
+import type { TemplatedApp, us_listen_socket } from 'uWebSockets.js';
+import uWS from './uws.js';
 
 interface Address {
   host: string;
@@ -18,13 +19,13 @@ const PORT_KEPT_MS = 65_000;
 const RETRY_MS = 500;
 
 export class Listener {
-  readonly #app: uWS.TemplatedApp;
+  readonly #app: TemplatedApp;
   readonly #wanted: Address;
   readonly #clock: Clock;
-  #socket: uWS.us_listen_socket | null = null;
+  #socket: us_listen_socket | null = null;
   #port = 0;
 
-  constructor(app: uWS.TemplatedApp, wanted: Address, clock: Clock) {
+  constructor(app: TemplatedApp, wanted: Address, clock: Clock) {
     this.#clock = clock;
     this.#app = app;
     this.#wanted = wanted;
@@ -54,7 +55,7 @@ export class Listener {
   #listenOnce(): Promise<void> {
     const { host, port } = this.#wanted;
     return new Promise((resolve, reject) => {
-      const done = (socket: uWS.us_listen_socket | false) => {
+      const done = (socket: us_listen_socket | false) => {
         if (!socket) {
           const text = printAddress(this.#wanted);
           reject(
@@ -84,12 +85,7 @@ export class Listener {
  * Listens on a port that no other process can share: by default uWebSockets.js lets a second gateway on the same port
  * silently take half of the clients. Its types know neither the constant nor the option beside a host.
  */
-function listenAlone(
-  app: uWS.TemplatedApp,
-  host: string,
-  port: number,
-  done: (socket: uWS.us_listen_socket | false) => void,
-) {
+function listenAlone(app: TemplatedApp, host: string, port: number, done: (socket: us_listen_socket | false) => void) {
   const { LIBUS_LISTEN_EXCLUSIVE_PORT: exclusive } = uWS as unknown as { LIBUS_LISTEN_EXCLUSIVE_PORT: number };
   const args = host === '' ? [port, exclusive, done] : [host, port, exclusive, done];
   (app.listen as (...args: unknown[]) => void).apply(app, args);

@@ -144,7 +144,9 @@ describe.skipIf(helmMissing !== undefined)('the guide to an installation', { tim
     for (const line of lines) {
       const [program, ...words] = line.split(/\s+/);
       // Files that they read at their start are of this test.
-      const argv = words.map((word) => (word.startsWith('/etc/carrierarr/') ? join(folder, 'my-values.yaml') : word));
+      const token = join(folder, 'agent-token');
+      writeFileSync(token, '0123456789abcdef0123456789abcdef');
+      const argv = words.map((word) => (word.startsWith('/etc/carrierarr/') ? token : word));
       const loaded = loadConfig({ program: 'test', summary: '', schema: agentSchema, argv, env: {} });
       expect([program, loaded.kind]).toEqual(['carrierarr-agent', 'config']);
       if (loaded.kind === 'config') validateAgentConfig(loaded.values);

@@ -1,9 +1,9 @@
 /** Who has a stream, which of several counts, what ends one: monitors in this process, real Redis, sockets, generated stubs. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { status as codes } from '@grpc/grpc-js';
+import { Server, status as codes } from '@grpc/grpc-js';
 import { HealthState, Hello, NodeStatus, NodeType } from '@carrierarr/protocol/agent-control';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startFreezingProxy } from '../../support/freezing-proxy.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { startTcpProxy } from '../../support/tcp-proxy.js';
@@ -421,6 +421,16 @@ describe('a monitor that stops', () => {
     m2.agent().stream().status('n1');
     expect((await home.streaming('n1')).stream?.monitor).toMatch(/^m2 /);
     expect((await home.node('n2'))?.stream).toBeUndefined();
+  });
+
+  it('waits for the ends of all streams to be stored, also where gRPC has shut down before they ended', async () => {
+    vi.spyOn(Server.prototype, 'tryShutdown').mockImplementation((done) => done());
+    onTestFinished(() => void vi.restoreAllMocks());
+    const { agent, monitor } = await home.monitor('m1');
+    for (const name of ['n1', 'n2', 'n3']) agent().stream().status(name);
+    for (const name of ['n1', 'n2', 'n3']) await home.streaming(name);
+    await monitor.stop();
+    for (const name of ['n1', 'n2', 'n3']) expect([name, (await home.node(name))?.stream]).toEqual([name, undefined]);
   });
 
   it('listens no more, as far as liveness goes, but another does', async () => {

@@ -89,7 +89,10 @@ export class Exchange {
     return this.#body;
   }
 
-  /** Answers as a whole. Nothing happens if the client has gone or was answered. */
+  /**
+   * Answers as a whole, in bytes: of strings without characters beyond Latin-1 the binaries of uWebSockets.js for Node.js 24 and later
+   * send just these, not UTF-8. Nothing happens if the client has gone or was answered.
+   */
   answer({ status, headers = {}, body = '', closeConnection = false }: Answer): void {
     if (this.#state !== 'open') return;
     this.#state = 'ended';
@@ -98,7 +101,7 @@ export class Exchange {
     this.#res.cork(() => {
       this.#head(status, headers);
       if (this.method === 'HEAD') this.#res.endWithoutBody(Buffer.byteLength(body), isClosing);
-      else this.#res.end(body, isClosing);
+      else this.#res.end(typeof body === 'string' ? Buffer.from(body) : body, isClosing);
     });
   }
 

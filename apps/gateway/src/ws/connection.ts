@@ -53,7 +53,7 @@ export class Connection implements ClientSocket {
     return this.socket === null;
   }
 
-  /** Output frames. False once there is backpressure. */
+  /** Sends a text frame, in bytes: binaries for Node.js 24 send some strings as Latin-1 (http/exchange.ts). False once there is backpressure. */
   send(frame: Buffer): boolean {
     return this.socket === null || this.socket.send(frame, false, false) === 1;
   }
@@ -65,7 +65,7 @@ export class Connection implements ClientSocket {
   /** One message that is not output. Sent even if the socket is full: there are few, each an answer to a message. */
   tell(message: DistributiveOmit<ServerMessage, 'timestamp'>, nowMs = Date.now()): void {
     const { type, ...rest } = message;
-    this.socket?.send(JSON.stringify({ type, timestamp: timestampOf(nowMs), ...rest }), false, false);
+    this.send(Buffer.from(JSON.stringify({ type, timestamp: timestampOf(nowMs), ...rest })));
   }
 
   /** An error for this client alone. */

@@ -147,7 +147,9 @@ export class Endpoint {
       res.writeStatus(`${ERRORS[refusal.code].http} ${refusal.code}`);
       res.writeHeader('Content-Type', 'application/json');
       if (refusal.code === 'unauthenticated') res.writeHeader('WWW-Authenticate', 'Bearer');
-      res.end(JSON.stringify({ error: refusal.message, code: refusal.code, retryable: refusal.retryable }));
+      const { message, code, retryable } = refusal;
+      // In bytes, as Exchange.answer.
+      res.end(Buffer.from(JSON.stringify({ error: message, code, retryable })));
     });
   }
 

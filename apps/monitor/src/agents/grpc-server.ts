@@ -94,6 +94,8 @@ export class GrpcServer {
   readonly #notAccepted: Seldom;
   #injector: ConnectionInjector | undefined;
   #checking: Timer | undefined;
+  /** Told when no stream is open any more. */
+  #onAllEnded: () => void = () => undefined;
 
   constructor(options: GrpcServerOptions) {
     this.#o = options;
@@ -163,6 +165,11 @@ export class GrpcServer {
     this.#listener.stop();
     // Says GOAWAY on every connection: what comes next, comes over new ones, and elsewhere.
     const shutDown = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    // By Node.js 24 that is through while streams are still open.
+    const ended = new Promise<void>((resolve) => {
+      this.#onAllEnded = resolve;
+      if (this.#streams.size === 0) resolve();
+    });
     const count = Math.max(1, this.#streams.size);
     const isLarge = this.#streams.size > 1;
     for (const [i, stream] of [...this.#streams.keys()].entries()) {
@@ -170,7 +177,10 @@ export class GrpcServer {
       if (isLarge) clock.setTimeout(end, (i / count) * MOVE_SPREAD_MS);
       else end();
     }
-    await Promise.race([shutDown, sleep(clock, (isLarge ? MOVE_SPREAD_MS : 0) + SHUTDOWN_MS_MAX)]);
+    await Promise.race([
+      Promise.all([shutDown, ended]),
+      sleep(clock, (isLarge ? MOVE_SPREAD_MS : 0) + SHUTDOWN_MS_MAX),
+    ]);
     this.#server.forceShutdown();
   }
 
@@ -251,6 +261,7 @@ export class GrpcServer {
         release();
         this.#streams.delete(closed);
         onClosed(closed);
+        if (this.#streams.size === 0) this.#onAllEnded();
       },
     });
     this.#streams.set(stream, admission.isStillIn);

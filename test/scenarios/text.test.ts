@@ -1,0 +1,46 @@
+/** Text beyond ASCII, and requests with a long head, at the built gateway, whose uWebSockets.js is another for each version of Node.js. */
+import { expect, onTestFinished, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { Installation } from '../support/installation.js';
+import { until } from '../support/until.js';
+import { wsUrl } from '../support/ws-clients.js';
+
+/** Of Latin-1, and not. */
+const TARGETS = ['Größe-Ærø', 'größe-Ω-日本-🚚'];
+/** Of a single sign-on in front, say. */
+const COOKIE = `session=${'a'.repeat(12 * 1024)}`;
+
+test.each(TARGETS)('%s comes back as it was sent, over HTTP and WebSocket', async (target) => {
+  const it = await Installation.start({ gateways: 1, runners: 1 });
+  const { url } = it.gateway(0);
+  const answer = await fetch(`${url}/api/v1/targets/${encodeURIComponent(target)}/commands`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ command: 'no-such-verb', args: ['x'] }),
+  });
+  expect(await answer.json()).toMatchObject({ target });
+  const socket = new WebSocket(wsUrl(url));
+  onTestFinished(() => socket.terminate());
+  const frames: string[] = [];
+  const ends: number[] = [];
+  socket.on('message', (data) => frames.push((data as Buffer).toString()));
+  socket.on('error', () => undefined);
+  socket.on('close', (code) => ends.push(code));
+  await until('the connection', () => socket.readyState === WebSocket.OPEN);
+  socket.send(JSON.stringify({ type: 'command', command: 'kill', target: `no-${target}` }));
+  await until('an error', () => ends.length > 0 || frames.some((frame) => frame.includes('"error"')));
+  expect(ends).toEqual([]);
+  expect(frames.join()).toContain(`no-${target}`);
+});
+
+test('a request whose head has twelve kilobytes is taken, over HTTP and WebSocket', async () => {
+  const it = await Installation.start({ gateways: 1, runners: 0 });
+  const { url } = it.gateway(0);
+  expect((await fetch(`${url}/api/status`, { headers: { cookie: COOKIE } })).status).toBe(200);
+  const socket = new WebSocket(wsUrl(url), { headers: { cookie: COOKIE } });
+  onTestFinished(() => socket.terminate());
+  let problem: string | undefined;
+  socket.on('error', ({ message }) => (problem = message));
+  await until('an answer', () => problem !== undefined || socket.readyState === WebSocket.OPEN);
+  expect(problem).toBeUndefined();
+});
