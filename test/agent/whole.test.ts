@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CommandEnd, HealthState } from '@carrierarr/protocol/agent-control';
+import { CommandEnd, HealthState, NodeType } from '@carrierarr/protocol/agent-control';
 import { afterEach, expect, it } from 'vitest';
 import { FakeClock } from '@carrierarr/platform';
 import { until } from '../support/until.js';
@@ -99,6 +99,33 @@ it('powers the machine off when it is idle, though there is no control plane', a
     return isOff();
   });
   expect(agent.logs()).toContain('idle for too long: powering off');
+});
+
+it('is a GPU worker once its GPUs are seen, also if that is after its start, and stays one', async () => {
+  const works = join(temporaryFolder('agent-'), 'works');
+  const nvidiaSmi = join(temporaryFolder('agent-'), 'nvidia-smi');
+  await writeFile(nvidiaSmi, `#!/bin/sh\n[ -e ${works} ] && echo "0, A10, 1, 2, 0, 30" || exit 9\n`, { mode: 0o755 });
+  const plane = await TestControlPlane.start();
+  control = plane;
+  const clock = new FakeClock();
+  await startAgent({ flags: ['--control-plane', plane.address, '--nvidia-smi', nvidiaSmi], clock });
+  await plane.connected();
+  expect(plane.registrations.at(-1)?.nodeType).toBe(NodeType.NODE_TYPE_CPU_WORKER);
+  await writeFile(works, '');
+  await until('its registration as a GPU worker', async () => {
+    await clock.advanceAsync(15_000);
+    return plane.registrations.at(-1)?.nodeType === NodeType.NODE_TYPE_GPU_WORKER;
+  });
+  expect(plane.registrations.at(-1)?.capabilities).toMatchObject({ hasGpu: true, gpuCount: 1, gpuModel: 'A10' });
+  // Over the stream that it had.
+  expect(plane.streams).toHaveLength(1);
+  const count = plane.registrations.length;
+  await rm(works);
+  await until('a status without GPUs', async () => {
+    await clock.advanceAsync(15_000);
+    return plane.statuses().at(-1)?.gpus.length === 0;
+  });
+  expect(plane.registrations).toHaveLength(count);
 });
 
 it('does not power a machine off whose GPUs cannot be asked, says so, and does once they can', async () => {

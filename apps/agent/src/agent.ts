@@ -78,7 +78,7 @@ export function createAgent(options: AgentOptions): Agent {
   const idle = new IdleWatch({
     ...{ stateDir: config.stateDir, flagMs: config.idleShutdown, clock, logger },
     bounds: { gpuPercent: config.idleGpuPercent, countConnections: config.idleConnections },
-    look: async () => idleSightOf(await collector.look(), commands.running),
+    look: async () => idleSightOf(await look(), commands.running),
     powerOff,
   });
   const metrics = createAgentMetrics(options.metrics, {
@@ -130,21 +130,43 @@ export function createAgent(options: AgentOptions): Agent {
     return isStopping ? collector.lastLook() : collector.look();
   }
 
+  /** A driver may be there only some time after the boot. True if the node is of another kind than was said so far. */
+  function learnType({ gpus }: Sight): boolean {
+    const now = nodeTypeOf(config.type, gpus.length);
+    // A look that failed sees none.
+    if (now === type || now !== NodeType.NODE_TYPE_GPU_WORKER) return false;
+    type = now;
+    logger.info({ type: NodeType[type], gpus: gpus.length }, 'GPUs are seen that were not there at the start');
+    return true;
+  }
+
+  async function look(): Promise<Sight> {
+    const sight = await collector.look();
+    if (!learnType(sight)) return sight;
+    control?.registerAgain();
+    publisher?.registerAgain();
+    return sight;
+  }
+
   async function status(): Promise<NodeStatus> {
-    return nodeStatusOf(await collector.look(), facts());
+    return nodeStatusOf(await look(), facts());
   }
 
   async function registration(): Promise<RegisterRequest> {
+    const sight = await described();
+    if (learnType(sight)) publisher?.registerAgain();
     const { nodeId, instanceId, nebulaIp, publicIp, region, az } = identity;
     return {
       ...{ nodeId, nodeType: type, instanceId, nebulaIp, publicIp, region, availabilityZone: az },
-      ...{ labels: config.labels, capabilities: capabilitiesOf(await described(), cpus().length) },
+      ...{ labels: config.labels, capabilities: capabilitiesOf(sight, cpus().length) },
       ...{ features: [], agentVersion: '' },
     };
   }
 
   async function amqpBody(action: 'register' | 'deregister', who: Identity): Promise<Record<string, unknown>> {
-    return { ...amqpRegistration(action, who, type, await described(), clock.now()), start_number: startNumber };
+    const sight = await described();
+    if (learnType(sight)) control?.registerAgain();
+    return { ...amqpRegistration(action, who, type, sight, clock.now()), start_number: startNumber };
   }
 
   async function applyConfig(update: ConfigUpdate): Promise<void> {
@@ -258,7 +280,7 @@ export function createAgent(options: AgentOptions): Agent {
         publisher = new AmqpPublisher({
           ...{ url: config.rabbitmqUrl, vhost: config.rabbitmqVhost, readiness, metrics, clock, logger },
           registration: (action) => amqpBody(action, identity),
-          heartbeat: async () => ({ ...heartbeatBodyOf(await collector.look(), facts()), start_number: startNumber }),
+          heartbeat: async () => ({ ...heartbeatBodyOf(await look(), facts()), start_number: startNumber }),
         });
         publisher.start();
       }
