@@ -1,9 +1,11 @@
 /** What several parts do together: notices of EC2, the dead-man switch, and a machine whose clock stands still. */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import os from 'node:os';
 import { join } from 'node:path';
 import { CommandEnd, HealthState, NodeType } from '@carrierarr/protocol/agent-control';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
 import { FakeClock } from '@carrierarr/platform';
 import { until } from '../support/until.js';
 import { endAgents, startAgent } from './support/agent-process.js';
@@ -126,6 +128,42 @@ it('is a GPU worker once its GPUs are seen, also if that is after its start, and
     return plane.statuses().at(-1)?.gpus.length === 0;
   });
   expect(plane.registrations).toHaveLength(count);
+});
+
+it('says its address in the Nebula network once it has one, and again when that is another', async () => {
+  const addresses = vi.spyOn(os, 'networkInterfaces');
+  const isUpAs = (address?: string) => {
+    const up = { netmask: '255.255.255.0', family: 'IPv4', mac: '', internal: false, cidr: null } as const;
+    addresses.mockReturnValue(address === undefined ? {} : { nebula1: [{ ...up, address }] });
+    syncBuiltinESMExports();
+  };
+  onTestFinished(() => {
+    addresses.mockRestore();
+    syncBuiltinESMExports();
+  });
+  isUpAs();
+  const plane = await TestControlPlane.start();
+  control = plane;
+  const clock = new FakeClock();
+  await startAgent({ flags: ['--control-plane', plane.address], clock });
+  await plane.connected();
+  expect(plane.registrations.at(-1)?.nebulaIp).toBe('');
+  for (const address of ['10.42.0.7', '10.42.0.8']) {
+    isUpAs(address);
+    await until(`its registration with ${address}`, async () => {
+      await clock.advanceAsync(15_000);
+      return plane.registrations.at(-1)?.nebulaIp === address;
+    });
+  }
+  // Away for a moment: it is said again when it is there.
+  isUpAs();
+  const count = plane.statuses().length;
+  await until('a status', async () => {
+    await clock.advanceAsync(15_000);
+    return plane.statuses().length > count;
+  });
+  expect(plane.registrations.map(({ nebulaIp }) => nebulaIp)).toEqual(['', '10.42.0.7', '10.42.0.8']);
+  expect(plane.streams).toHaveLength(1);
 });
 
 it('does not power a machine off whose GPUs cannot be asked, says so, and does once they can', async () => {

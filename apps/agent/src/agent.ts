@@ -19,7 +19,7 @@ import { ControlPlane } from './control/control-plane.js';
 import { IdleWatch } from './idle/idle-watch.js';
 import { runPowerOff } from './idle/power-off.js';
 import type { CloudIdentity } from './metadata/cloud-identity.js';
-import { type Cloud, cloudToAsk, identityOf, type Identity, logIdentity } from './metadata/identity.js';
+import { type Cloud, cloudToAsk, identityOf, type Identity, logIdentity, nebulaAddress } from './metadata/identity.js';
 import { IdentitySearch } from './metadata/identity-search.js';
 import { InterruptionWatch } from './metadata/interruption-watch.js';
 import { createAgentMetrics } from './metrics.js';
@@ -140,9 +140,24 @@ export function createAgent(options: AgentOptions): Agent {
     return true;
   }
 
+  /** Nebula may be up only some time after the boot. True if the address is another than was said so far. */
+  function learnAddress(): boolean {
+    const now = config.nebulaIp ?? nebulaAddress() ?? identity.nebulaIp;
+    if (now === identity.nebulaIp) return false;
+    identity = { ...identity, nebulaIp: now };
+    logger.info({ nebulaIp: now }, 'this is the address in the Nebula network now');
+    return true;
+  }
+
+  /** True if the node is to register anew. */
+  function learn(sight: Sight): boolean {
+    const hasAddress = learnAddress();
+    return learnType(sight) || hasAddress;
+  }
+
   async function look(): Promise<Sight> {
     const sight = await collector.look();
-    if (!learnType(sight)) return sight;
+    if (!learn(sight)) return sight;
     control?.registerAgain();
     publisher?.registerAgain();
     return sight;
@@ -154,7 +169,7 @@ export function createAgent(options: AgentOptions): Agent {
 
   async function registration(): Promise<RegisterRequest> {
     const sight = await described();
-    if (learnType(sight)) publisher?.registerAgain();
+    if (learn(sight)) publisher?.registerAgain();
     const { nodeId, instanceId, nebulaIp, publicIp, region, az } = identity;
     return {
       ...{ nodeId, nodeType: type, instanceId, nebulaIp, publicIp, region, availabilityZone: az },
@@ -165,8 +180,9 @@ export function createAgent(options: AgentOptions): Agent {
 
   async function amqpBody(action: 'register' | 'deregister', who: Identity): Promise<Record<string, unknown>> {
     const sight = await described();
-    if (learnType(sight)) control?.registerAgain();
-    return { ...amqpRegistration(action, who, type, sight, clock.now()), start_number: startNumber };
+    if (learn(sight)) control?.registerAgain();
+    const now = { ...who, nebulaIp: identity.nebulaIp };
+    return { ...amqpRegistration(action, now, type, sight, clock.now()), start_number: startNumber };
   }
 
   async function applyConfig(update: ConfigUpdate): Promise<void> {

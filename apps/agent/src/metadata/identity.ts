@@ -50,7 +50,8 @@ export function identityOf(
   };
 }
 
-function nebulaAddress(): string | undefined {
+/** Undefined while the interface is not up: it may come after the agent. */
+export function nebulaAddress(): string | undefined {
   return networkInterfaces()['nebula1']?.find(({ family }) => family === 'IPv4')?.address;
 }
 
