@@ -1,7 +1,11 @@
 /** Text beyond ASCII, and requests with a long head, at the built gateway, whose uWebSockets.js is another for each version of Node.js. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { Installation } from '../support/installation.js';
+import { startProgram } from '../support/programs.js';
 import { until } from '../support/until.js';
 import { wsUrl } from '../support/ws-clients.js';
 
@@ -31,6 +35,31 @@ test.each(TARGETS)('%s comes back as it was sent, over HTTP and WebSocket', asyn
   await until('an error', () => ends.length > 0 || frames.some((frame) => frame.includes('"error"')));
   expect(ends).toEqual([]);
   expect(frames.join()).toContain(`no-${target}`);
+});
+
+/** Says what uWebSockets.js sees when it is loaded: the one for Node.js 20 takes long heads whatever it is told. */
+const HOOK = `
+const Module = require('node:module');
+const load = Module._load;
+Module._load = function (name, ...more) {
+  if (name === 'uWebSockets.js') console.error('heads: ' + process.env.UWS_HTTP_MAX_HEADERS_SIZE);
+  return load.call(this, name, ...more);
+};`;
+
+test.each([
+  ['16384', {}],
+  ['32768', { UWS_HTTP_MAX_HEADERS_SIZE: '32768' }],
+])('uWebSockets.js is told before it is loaded that heads may have %s bytes', async (bytes, env) => {
+  const folder = await mkdtemp(join(tmpdir(), 'carrierarr-hook-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const hook = join(folder, 'hook.cjs');
+  await writeFile(hook, HOOK);
+  const gateway = startProgram({
+    ...{ name: 'gateway', args: ['gateway', '--addr', '127.0.0.1:0', '--redis-url', 'redis://127.0.0.1:1'] },
+    env: { NODE_OPTIONS: `--require ${hook}`, ...env },
+  });
+  onTestFinished(() => gateway.kill().then(() => undefined));
+  expect(await until('it to be loaded', () => /heads: (\S+)/.exec(gateway.output())?.[1])).toBe(bytes);
 });
 
 test('a request whose head has twelve kilobytes is taken, over HTTP and WebSocket', async () => {
